@@ -1,0 +1,31 @@
+//! The words of Reel as types.
+//!
+//! Every value that crosses a boundary is turned into one of these once, at the edge; after that nothing
+//! re-validates. The crate knows nothing of wires, files or clocks: no serde, no tokio, no `SystemTime`.
+//!
+//! - [`shape`], [`mode`], [`model`]: what is generated, and the [`BundleKey`] that serves it
+//! - [`sampling`]: prompt, seed, steps, guidance, frame rate, each with its range
+//! - [`job`]: accepted work, its status and its outcome
+//! - [`fault`]: how workers go wrong
+//! - [`rejection`]: why work was not accepted
+//! - [`limits`]: every bound, with its name and default
+#![forbid(unsafe_code)]
+
+pub mod fault;
+pub mod ids;
+pub mod job;
+pub mod limits;
+pub mod mode;
+pub mod model;
+pub mod rejection;
+pub mod sampling;
+pub mod shape;
+
+pub use fault::FaultClass;
+pub use ids::{AttemptId, DeviceId, JobId, SlotId};
+pub use job::{Failure, FailureCode, Job, JobStatus, Outcome};
+pub use mode::Mode;
+pub use model::{BundleKey, ModelName};
+pub use rejection::Rejection;
+pub use sampling::{Fps, Guidance, Prompt, PromptError, RangeError, Sampling, Seed, Steps};
+pub use shape::{Shape, ShapeError};

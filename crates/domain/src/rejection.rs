@@ -1,0 +1,54 @@
+//! Why work was not accepted. The `Display` text is what the client reads.
+
+use crate::mode::Mode;
+use crate::model::BundleKey;
+
+/// A job that the pool does not take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// No more work fits.
+    #[error("the queue is full ({limit} jobs); try again later")]
+    QueueFull {
+        /// The limit that was reached.
+        limit: usize,
+    },
+    /// The shape is on no menu.
+    #[error("{0} is not on the menu")]
+    BundleUnknown(BundleKey),
+    /// The shape is on the menu but its bundle is not baked (yet).
+    #[error("{0} cannot be served yet: its bundle is still being baked")]
+    BundleNotReady(BundleKey),
+    /// The model has no such mode.
+    #[error("{bundle} does not serve mode {mode}")]
+    ModeUnsupported {
+        /// The bundle asked for.
+        bundle: BundleKey,
+        /// The mode it lacks.
+        mode: Mode,
+    },
+    /// The server is about to stop.
+    #[error("the server is draining and takes no new work")]
+    Draining,
+    /// The supervisor did not answer in time.
+    #[error("the pool is overloaded; try again later")]
+    Overloaded,
+    /// The journal could not store the job.
+    #[error("the job could not be stored")]
+    NotDurable,
+}
+
+impl Rejection {
+    /// The name in metrics.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::QueueFull { .. } => "queue_full",
+            Self::BundleUnknown(_) => "bundle_unknown",
+            Self::BundleNotReady(_) => "bundle_not_ready",
+            Self::ModeUnsupported { .. } => "mode_unsupported",
+            Self::Draining => "draining",
+            Self::Overloaded => "overloaded",
+            Self::NotDurable => "not_durable",
+        }
+    }
+}
