@@ -24,5 +24,5 @@ pub const FRAMES_MAX: u32 = 10_000;
 pub const MODEL_NAME_BYTES_MAX: usize = 96;
 /// Jobs that may wait or run at once over the whole pool.
 pub const QUEUE_JOBS_MAX: usize = 10_000;
-/// Attempts at one job before it fails for good.
-pub const ATTEMPTS_MAX: u32 = 3;
+/// Attempts at one job before it fails for good: the first, and one retry when a worker dies under it.
+pub const ATTEMPTS_MAX: u32 = 2;

@@ -1,0 +1,93 @@
+//! What the supervisor must do. Plain data: a test reads "these inputs, exactly these commands".
+
+use reel_domain::{AttemptId, BundleKey, FaultClass, Job, JobId, JobStatus, Outcome, SlotId};
+use std::fmt;
+
+/// One process, ever. Events of an earlier worker of the same slot carry an older number and are ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub u64);
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "w{}", self.0)
+    }
+}
+
+/// An effect that the scheduler decided.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Start a worker for a bundle in a slot.
+    Spawn {
+        /// Where.
+        slot: SlotId,
+        /// The new worker's identity.
+        worker: WorkerId,
+        /// What it is pinned to.
+        bundle: BundleKey,
+    },
+    /// Give an attempt to a worker.
+    Generate {
+        /// To whom.
+        worker: WorkerId,
+        /// Which attempt.
+        attempt: AttemptId,
+        /// What to generate.
+        job: Box<Job>,
+    },
+    /// Ask a worker to drop an attempt at the next step boundary.
+    Cancel {
+        /// Whom.
+        worker: WorkerId,
+        /// Which attempt.
+        attempt: AttemptId,
+    },
+    /// Ask an idle worker to exit.
+    Stop {
+        /// Whom.
+        worker: WorkerId,
+    },
+    /// End a worker by force.
+    Kill {
+        /// Whom.
+        worker: WorkerId,
+        /// Why.
+        reason: FaultClass,
+    },
+    /// Make a video of an attempt's frames.
+    Encode {
+        /// Which attempt.
+        attempt: AttemptId,
+    },
+    /// Drop what an attempt left behind: its frames, or its published video.
+    Discard {
+        /// Which attempt.
+        attempt: AttemptId,
+    },
+    /// Persist and publish a change of a job that goes on.
+    Update {
+        /// The change.
+        change: JobChange,
+    },
+    /// Persist, then publish the end of a job. Emitted once per job.
+    End {
+        /// Which job.
+        id: JobId,
+        /// The attempt that it ended in; 0 before the first.
+        attempt: u32,
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+/// A job that goes on has a new status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobChange {
+    /// Which job.
+    pub id: JobId,
+    /// The attempt that the status belongs to; 0 before the first.
+    pub attempt: u32,
+    /// The new status; never terminal.
+    pub status: JobStatus,
+    /// Where it runs.
+    pub slot: Option<SlotId>,
+}

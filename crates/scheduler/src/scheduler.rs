@@ -1,0 +1,727 @@
+//! The machine itself: inputs in, commands out.
+
+use crate::command::{Command, JobChange, WorkerId};
+use crate::config::Config;
+use crate::event::{BundleOffer, WorkerEvent};
+use crate::job::{Entry, Place};
+use crate::queue::Queue;
+use crate::slot::{Slot, SlotView, State};
+use crate::timer::{Timer, Timers};
+use reel_domain::{
+    AttemptId, BundleKey, Failure, FailureCode, FaultClass, Job, JobId, JobStatus, Outcome,
+    Rejection, SlotId,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+/// The pool's mind. See the crate's documentation for how to drive it.
+#[derive(Debug)]
+pub struct Scheduler {
+    pub(crate) config: Config,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) bundles: Vec<Bundle>,
+    pub(crate) jobs: BTreeMap<JobId, Entry>,
+    pub(crate) queue: Queue,
+    pub(crate) timers: Timers,
+    pub(crate) commands: VecDeque<Command>,
+    pub(crate) draining: bool,
+    workers: BTreeMap<WorkerId, usize>,
+    next_ticket: u64,
+    next_worker: u64,
+    stale_events: u64,
+}
+
+/// One line of the menu.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    pub(crate) key: BundleKey,
+    /// What it offers; `None` until it is baked.
+    pub(crate) offer: Option<BundleOffer>,
+    /// Workers that died before READY, in a row.
+    pub(crate) boot_failures: u32,
+    /// It rests until then, because its workers do not become ready.
+    pub(crate) rests_until: Option<Instant>,
+}
+
+/// What became of a cancellation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelDecision {
+    /// No such job, or it is terminal already.
+    NotRunning,
+    /// It will end; `Command::End` says when.
+    Accepted,
+}
+
+impl Scheduler {
+    /// A machine with empty slots, and a menu of which nothing can be served yet.
+    #[must_use]
+    pub fn new(config: Config, slots: Vec<SlotId>, menu: Vec<BundleKey>) -> Self {
+        let bundles = menu
+            .into_iter()
+            .map(|key| Bundle {
+                key,
+                offer: None,
+                boot_failures: 0,
+                rests_until: None,
+            })
+            .collect();
+        Self {
+            config,
+            slots: slots.into_iter().map(Slot::new).collect(),
+            bundles,
+            jobs: BTreeMap::new(),
+            queue: Queue::default(),
+            timers: Timers::default(),
+            commands: VecDeque::new(),
+            draining: false,
+            workers: BTreeMap::new(),
+            next_ticket: 0,
+            next_worker: 0,
+            stale_events: 0,
+        }
+    }
+
+    // --- what the application asks ---
+
+    /// A bundle can be served from now on (or no longer, with `None`).
+    pub fn set_bundle(&mut self, key: &BundleKey, offer: Option<BundleOffer>, now: Instant) {
+        if let Some(bundle) = self.bundles.iter_mut().find(|bundle| bundle.key == *key) {
+            bundle.offer = offer;
+            bundle.boot_failures = 0;
+            bundle.rests_until = None;
+        }
+        self.place(now);
+    }
+
+    /// Accepts a job. It waits, held, until [`handle_stored`](Self::handle_stored) says that it is durable.
+    ///
+    /// # Errors
+    /// The reason why it is not accepted.
+    pub fn submit(&mut self, job: Job, now: Instant) -> Result<(), Rejection> {
+        self.admit(&job, now)?;
+        self.enter(job, 0, Place::Held);
+        Ok(())
+    }
+
+    /// Takes back a job that an earlier run of the supervisor accepted; `attempts` were begun then.
+    pub fn restore(&mut self, job: Job, attempts: u32, now: Instant) {
+        let id = job.id;
+        self.enter(job, attempts, Place::Queued);
+        self.enqueue(id);
+        self.place(now);
+    }
+
+    /// Cancels a job: at once where it waits, at the next step boundary where it runs.
+    pub fn cancel(&mut self, id: JobId, now: Instant) -> CancelDecision {
+        let Some(entry) = self.jobs.get_mut(&id) else {
+            return CancelDecision::NotRunning;
+        };
+        let first = !std::mem::replace(&mut entry.cancelled, true);
+        let attempt = entry.attempt();
+        match entry.place {
+            // It ends when the journal has answered: a row that may exist must not be forgotten.
+            Place::Held => {}
+            Place::Queued => self.end(id, Outcome::Cancelled),
+            Place::Placed { slot, worker, .. } if first => {
+                self.commands.push_back(Command::Cancel { worker, attempt });
+                self.timers
+                    .set(Timer::Cancel(slot), now + self.config.cancel_deadline);
+            }
+            Place::Placed { .. } => {}
+            Place::Encoding => {
+                self.end(id, Outcome::Cancelled);
+                self.commands.push_back(Command::Discard { attempt });
+            }
+        }
+        CancelDecision::Accepted
+    }
+
+    /// Takes no new work, lets workers finish what they have, then stops them. Waiting jobs stay in the
+    /// journal for the next run.
+    pub fn drain(&mut self, now: Instant) {
+        self.draining = true;
+        for index in 0..self.slots.len() {
+            self.retire(index, now);
+        }
+    }
+
+    /// Ends every worker by force. Their jobs stay unfinished in the journal for the next run.
+    pub fn halt(&mut self, now: Instant) {
+        self.drain(now);
+        self.jobs.clear();
+        for index in 0..self.slots.len() {
+            if let Some(worker) = self.slots[index].worker() {
+                self.commands.push_back(Command::Kill {
+                    worker,
+                    reason: FaultClass::Hang,
+                });
+                self.slots[index].state = State::Killing { worker, next: None };
+            }
+        }
+    }
+
+    // --- what happened ---
+
+    /// The journal has stored a held job, or could not.
+    pub fn handle_stored(&mut self, id: JobId, durable: bool, now: Instant) {
+        let Some(entry) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if entry.place != Place::Held {
+            return;
+        }
+        match (durable, entry.cancelled) {
+            (false, _) => {
+                self.jobs.remove(&id);
+            }
+            (true, true) => self.end(id, Outcome::Cancelled),
+            (true, false) => {
+                entry.place = Place::Queued;
+                self.enqueue(id);
+                self.place(now);
+            }
+        }
+    }
+
+    /// The video of an attempt is published, or could not be made.
+    pub fn handle_encoded(&mut self, attempt: AttemptId, result: Result<(), Failure>) {
+        match self.jobs.get(&attempt.job) {
+            Some(entry) if entry.attempt() == attempt && entry.place == Place::Encoding => {
+                self.end(
+                    attempt.job,
+                    result.map_or_else(Outcome::Failed, |()| Outcome::Completed),
+                );
+            }
+            _ => {
+                self.stale_events += 1;
+                self.commands.push_back(Command::Discard { attempt });
+            }
+        }
+    }
+
+    /// A worker said or did something.
+    pub fn handle_worker(&mut self, worker: WorkerId, event: WorkerEvent, now: Instant) {
+        let Some(&index) = self.workers.get(&worker) else {
+            self.stale_events += 1;
+            return;
+        };
+        match event {
+            WorkerEvent::SpawnFailed => self.exited(index, now),
+            WorkerEvent::Exited(_) => self.exited(index, now),
+            WorkerEvent::Ready { batch_max } => self.ready(index, batch_max, now),
+            WorkerEvent::Broken { class } => self.kill(index, class, now),
+            WorkerEvent::Started { attempt } => self.started(index, attempt, now),
+            WorkerEvent::Progress { attempt } => self.progressed(index, attempt, now),
+            WorkerEvent::Finished { attempt } => self.finished(index, attempt, now),
+            WorkerEvent::Cancelled { attempt } => self.left(index, attempt, None, now),
+            WorkerEvent::Failed { attempt, message } => {
+                self.left(index, attempt, Some(message), now);
+            }
+        }
+        self.place(now);
+    }
+
+    /// Time has passed: call it when [`poll_timeout`](Self::poll_timeout) is reached.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.expired(now) {
+            match timer {
+                Timer::Boot(slot)
+                | Timer::Progress(slot)
+                | Timer::Cancel(slot)
+                | Timer::Stop(slot) => {
+                    if let Some(index) = self.index(slot) {
+                        self.kill(index, FaultClass::Hang, now);
+                    }
+                }
+                Timer::Backoff(slot) => self.backoff_over(slot, now),
+            }
+        }
+        self.place(now);
+    }
+
+    // --- what the caller must do next ---
+
+    /// The next effect to carry out.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next; `None` when nothing is pending.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    // --- looking only ---
+
+    /// Every slot.
+    pub fn snapshot(&self) -> impl Iterator<Item = SlotView> {
+        self.slots.iter().map(Slot::view)
+    }
+
+    /// The jobs that wait, from the head of the queue.
+    pub fn waiting(&self) -> impl Iterator<Item = JobId> {
+        self.queue.iter()
+    }
+
+    /// How many jobs wait.
+    #[must_use]
+    pub fn waiting_len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// No process is left and no video is being encoded; only meaningful after [`drain`](Self::drain).
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.draining
+            && self.workers.is_empty()
+            && !self
+                .jobs
+                .values()
+                .any(|entry| matches!(entry.place, Place::Encoding | Place::Held))
+    }
+
+    /// It takes no new work.
+    #[must_use]
+    pub const fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// A bundle whose workers die before READY rests for a while.
+    #[must_use]
+    pub fn is_resting(&self, key: &BundleKey, now: Instant) -> bool {
+        self.bundle(key).is_some_and(|bundle| bundle.rests(now))
+    }
+
+    /// Events of workers and attempts that are gone; they were ignored.
+    #[must_use]
+    pub const fn stale_events(&self) -> u64 {
+        self.stale_events
+    }
+
+    // --- jobs ---
+
+    fn admit(&self, job: &Job, now: Instant) -> Result<(), Rejection> {
+        if self.draining {
+            return Err(Rejection::Draining);
+        }
+        let key = &job.bundle;
+        let bundle = self
+            .bundle(key)
+            .ok_or_else(|| Rejection::BundleUnknown(key.clone()))?;
+        let offer = bundle
+            .offer
+            .as_ref()
+            .ok_or_else(|| Rejection::BundleNotReady(key.clone()))?;
+        if !offer.modes.contains(&job.mode) {
+            return Err(Rejection::ModeUnsupported {
+                bundle: key.clone(),
+                mode: job.mode,
+            });
+        }
+        if bundle.rests(now) {
+            return Err(Rejection::BundleResting(key.clone()));
+        }
+        if self.jobs.len() >= self.config.queue_jobs_max {
+            return Err(Rejection::QueueFull {
+                limit: self.config.queue_jobs_max,
+            });
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, job: Job, attempts: u32, place: Place) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        // Every attempt but the last of an earlier run was lost to a worker; that last one ended with the
+        // supervisor, which is not the job's fault.
+        let losses = attempts.saturating_sub(1);
+        self.jobs.insert(
+            job.id,
+            Entry {
+                job,
+                ticket,
+                attempts,
+                losses,
+                place,
+                cancelled: false,
+            },
+        );
+    }
+
+    fn enqueue(&mut self, id: JobId) {
+        if let Some(entry) = self.jobs.get(&id) {
+            self.queue.insert(entry.ticket, id);
+        }
+    }
+
+    pub(crate) fn end(&mut self, id: JobId, outcome: Outcome) {
+        if let Some(entry) = self.jobs.remove(&id) {
+            self.queue.remove(entry.ticket);
+            self.commands.push_back(Command::End {
+                id,
+                attempt: entry.attempts,
+                outcome,
+            });
+        }
+    }
+
+    pub(crate) fn update(&mut self, id: JobId, status: JobStatus, slot: Option<SlotId>) {
+        if let Some(entry) = self.jobs.get(&id) {
+            let change = JobChange {
+                id,
+                attempt: entry.attempts,
+                status,
+                slot,
+            };
+            self.commands.push_back(Command::Update { change });
+        }
+    }
+
+    /// A worker is gone: its attempts end here, and each job is tried again or fails.
+    fn lose(&mut self, attempts: &[AttemptId]) {
+        for attempt in attempts {
+            let Some(entry) = self.jobs.get_mut(&attempt.job) else {
+                continue;
+            };
+            entry.losses += 1;
+            if entry.cancelled {
+                self.end(attempt.job, Outcome::Cancelled);
+            } else if entry.losses >= self.config.attempts_max {
+                self.end(
+                    attempt.job,
+                    Outcome::Failed(worker_lost(self.config.attempts_max)),
+                );
+            } else {
+                entry.place = Place::Queued;
+                self.enqueue(attempt.job);
+                self.update(attempt.job, JobStatus::Queued, None);
+            }
+        }
+    }
+
+    // --- workers ---
+
+    fn ready(&mut self, index: usize, batch_max: u32, now: Instant) {
+        let slot = &mut self.slots[index];
+        let State::Starting { worker, bundle } = &slot.state else {
+            return self.kill_unless_leaving(index, now);
+        };
+        let (worker, bundle) = (*worker, bundle.clone());
+        self.timers.stop(Timer::Boot(slot.id));
+        if let Some(menu) = self.bundles.iter_mut().find(|menu| menu.key == bundle) {
+            menu.boot_failures = 0;
+            menu.rests_until = None;
+        }
+        slot.state = State::Idle {
+            worker,
+            bundle,
+            batch_max: batch_max.max(1),
+            since: now,
+        };
+    }
+
+    fn started(&mut self, index: usize, attempt: AttemptId, now: Instant) {
+        let id = self.slots[index].id;
+        let Some(entry) = self.placed(index, attempt) else {
+            return;
+        };
+        if let Place::Placed {
+            started: started @ false,
+            ..
+        } = &mut entry.place
+        {
+            *started = true;
+            self.update(attempt.job, JobStatus::InProgress, Some(id));
+        }
+        self.timers
+            .set(Timer::Progress(id), now + self.config.progress_deadline);
+    }
+
+    fn progressed(&mut self, index: usize, attempt: AttemptId, now: Instant) {
+        let id = self.slots[index].id;
+        if self.placed(index, attempt).is_some() {
+            self.timers
+                .set(Timer::Progress(id), now + self.config.progress_deadline);
+        }
+    }
+
+    fn finished(&mut self, index: usize, attempt: AttemptId, now: Instant) {
+        let Some(entry) = self.placed(index, attempt) else {
+            self.commands.push_back(Command::Discard { attempt });
+            return;
+        };
+        let cancelled = entry.cancelled;
+        entry.place = Place::Encoding;
+        self.release(index, attempt, now);
+        if cancelled {
+            self.end(attempt.job, Outcome::Cancelled);
+            self.commands.push_back(Command::Discard { attempt });
+        } else {
+            self.update(attempt.job, JobStatus::Encoding, None);
+            self.commands.push_back(Command::Encode { attempt });
+        }
+    }
+
+    /// An attempt left its worker without frames: cancelled, or (with a message) failed.
+    fn left(&mut self, index: usize, attempt: AttemptId, failure: Option<String>, now: Instant) {
+        let Some(entry) = self.placed(index, attempt) else {
+            return;
+        };
+        let outcome = match (entry.cancelled, failure) {
+            (true, _) => Outcome::Cancelled,
+            (false, Some(message)) => Outcome::Failed(Failure {
+                code: FailureCode::GenerationFailed,
+                message,
+            }),
+            // Nobody asked for it.
+            (false, None) => return self.kill(index, FaultClass::Desync, now),
+        };
+        self.release(index, attempt, now);
+        self.end(attempt.job, outcome);
+    }
+
+    /// The job of an attempt that this very worker has, or a counted stale event.
+    fn placed(&mut self, index: usize, attempt: AttemptId) -> Option<&mut Entry> {
+        if !self.slots[index].attempts().contains(&attempt) {
+            self.stale_events += 1;
+            return None;
+        }
+        self.jobs.get_mut(&attempt.job)
+    }
+
+    /// A worker is done with an attempt.
+    fn release(&mut self, index: usize, attempt: AttemptId, now: Instant) {
+        let slot = &mut self.slots[index];
+        let State::Busy {
+            worker,
+            bundle,
+            batch_max,
+            attempts,
+        } = &mut slot.state
+        else {
+            return;
+        };
+        attempts.retain(|held| *held != attempt);
+        slot.failures = 0;
+        let someone_leaving = attempts.iter().any(|held| {
+            self.jobs
+                .get(&held.job)
+                .is_some_and(|entry| entry.cancelled)
+        });
+        if !someone_leaving {
+            self.timers.stop(Timer::Cancel(slot.id));
+        }
+        if attempts.is_empty() {
+            self.timers.stop(Timer::Progress(slot.id));
+            slot.state = State::Idle {
+                worker: *worker,
+                bundle: bundle.clone(),
+                batch_max: *batch_max,
+                since: now,
+            };
+        }
+        if self.draining {
+            self.retire(index, now);
+        }
+    }
+
+    /// Asks a worker without work to exit; a slot that was about to spawn does not.
+    fn retire(&mut self, index: usize, now: Instant) {
+        let id = self.slots[index].id;
+        match self.slots[index].state {
+            State::Idle { .. } | State::Starting { .. } => self.stop(index, None, now),
+            State::Backoff { .. } => {
+                self.timers.stop_slot(id);
+                self.slots[index].state = State::Vacant;
+            }
+            State::Stopping { worker, .. } => {
+                self.slots[index].state = State::Stopping { worker, next: None }
+            }
+            State::Killing { worker, .. } => {
+                self.slots[index].state = State::Killing { worker, next: None }
+            }
+            State::Vacant | State::Busy { .. } => {}
+        }
+    }
+
+    /// Asks a worker without work to make room for `next`.
+    pub(crate) fn stop(&mut self, index: usize, next: Option<BundleKey>, now: Instant) {
+        let slot = &mut self.slots[index];
+        let Some(worker) = slot.worker() else { return };
+        self.timers.stop_slot(slot.id);
+        self.timers
+            .set(Timer::Stop(slot.id), now + self.config.stop_grace);
+        slot.state = State::Stopping { worker, next };
+        self.commands.push_back(Command::Stop { worker });
+    }
+
+    /// A message that only a worker in another state may send: the conversation is out of step.
+    fn kill_unless_leaving(&mut self, index: usize, now: Instant) {
+        match self.slots[index].state {
+            State::Stopping { .. } | State::Killing { .. } => self.stale_events += 1,
+            _ => self.kill(index, FaultClass::Desync, now),
+        }
+    }
+
+    /// Ends a worker by force. Its jobs do not wait for the process to be gone: its results are fenced off.
+    fn kill(&mut self, index: usize, reason: FaultClass, now: Instant) {
+        let slot = &mut self.slots[index];
+        let Some(worker) = slot.worker() else { return };
+        if matches!(slot.state, State::Killing { .. }) {
+            return;
+        }
+        let attempts = slot.attempts().to_vec();
+        let starting = matches!(slot.state, State::Starting { .. });
+        let stopping = matches!(slot.state, State::Stopping { .. });
+        let next = slot.serves().filter(|_| !self.draining).cloned();
+        slot.state = State::Killing {
+            worker,
+            next: next.clone(),
+        };
+        // Leaving too slowly says nothing about the bundle that comes next.
+        slot.failures += u32::from(!stopping);
+        self.timers.stop_slot(slot.id);
+        self.commands.push_back(Command::Kill { worker, reason });
+        if starting && let Some(bundle) = next {
+            self.boot_failed(index, &bundle, now);
+        }
+        self.lose(&attempts);
+    }
+
+    fn exited(&mut self, index: usize, now: Instant) {
+        let slot = &mut self.slots[index];
+        let Some(worker) = slot.worker() else { return };
+        let attempts = slot.attempts().to_vec();
+        let next = slot.serves().filter(|_| !self.draining).cloned();
+        let starting = matches!(slot.state, State::Starting { .. });
+        match slot.state {
+            // An orderly exit clears the slate for whoever comes next; a kill was counted when it was decided.
+            State::Stopping { .. } => slot.failures = 0,
+            State::Killing { .. } => {}
+            _ => slot.failures += 1,
+        }
+        slot.state = State::Vacant;
+        self.timers.stop_slot(slot.id);
+        self.workers.remove(&worker);
+        if let Some(bundle) = next {
+            self.back_off(index, bundle.clone(), now);
+            if starting {
+                self.boot_failed(index, &bundle, now);
+            }
+        }
+        self.lose(&attempts);
+    }
+
+    /// An empty slot keeps its bundle: the worker comes back, at once after a first death.
+    fn back_off(&mut self, index: usize, bundle: BundleKey, now: Instant) {
+        let slot = &mut self.slots[index];
+        let pause = self.config.backoff(slot.failures);
+        if pause.is_zero() {
+            self.spawn(index, bundle, now);
+        } else {
+            self.timers.set(Timer::Backoff(slot.id), now + pause);
+            slot.state = State::Backoff { bundle };
+        }
+    }
+
+    fn backoff_over(&mut self, slot: SlotId, now: Instant) {
+        let Some(index) = self.index(slot) else {
+            return;
+        };
+        if let State::Backoff { bundle } = &self.slots[index].state {
+            let bundle = bundle.clone();
+            self.spawn(index, bundle, now);
+        }
+    }
+
+    /// Workers of a bundle die before READY. After a few of them its jobs fail, rather than wait for ever.
+    fn boot_failed(&mut self, index: usize, key: &BundleKey, now: Instant) {
+        let Some(bundle) = self.bundles.iter_mut().find(|bundle| bundle.key == *key) else {
+            return;
+        };
+        bundle.boot_failures += 1;
+        if bundle.boot_failures < self.config.boot_failures_max {
+            return;
+        }
+        bundle.rests_until = Some(now + self.config.backoff_max);
+        let waiting: Vec<_> = self
+            .queue
+            .iter()
+            .filter(|id| self.jobs[id].job.bundle == *key)
+            .collect();
+        for id in waiting {
+            self.end(
+                id,
+                Outcome::Failed(shape_unavailable(key, self.config.boot_failures_max)),
+            );
+        }
+        // A slot that is empty already must not try again by itself; one with a process gives up its `next`.
+        self.retire_resting(index);
+    }
+
+    fn retire_resting(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        match &mut slot.state {
+            State::Backoff { .. } => {
+                self.timers.stop(Timer::Backoff(slot.id));
+                slot.state = State::Vacant;
+            }
+            State::Killing { next, .. } | State::Stopping { next, .. } => *next = None,
+            _ => {}
+        }
+    }
+
+    /// Starts a worker in an empty slot.
+    pub(crate) fn spawn(&mut self, index: usize, bundle: BundleKey, now: Instant) {
+        let worker = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        self.workers.insert(worker, index);
+        let slot = &mut self.slots[index];
+        self.timers.stop_slot(slot.id);
+        self.timers
+            .set(Timer::Boot(slot.id), now + self.config.boot_deadline);
+        slot.state = State::Starting {
+            worker,
+            bundle: bundle.clone(),
+        };
+        self.commands.push_back(Command::Spawn {
+            slot: slot.id,
+            worker,
+            bundle,
+        });
+    }
+
+    pub(crate) fn bundle(&self, key: &BundleKey) -> Option<&Bundle> {
+        self.bundles.iter().find(|bundle| bundle.key == *key)
+    }
+
+    fn index(&self, id: SlotId) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.id == id)
+    }
+}
+
+impl Bundle {
+    pub(crate) fn rests(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| now < until)
+    }
+
+    /// A worker for it would probably become ready.
+    pub(crate) fn can_spawn(&self, now: Instant) -> bool {
+        self.offer.is_some() && !self.rests(now)
+    }
+}
+
+fn worker_lost(attempts: u32) -> Failure {
+    Failure {
+        code: FailureCode::WorkerLost,
+        message: format!("the worker died {attempts} times while generating this video"),
+    }
+}
+
+fn shape_unavailable(key: &BundleKey, failures: u32) -> Failure {
+    Failure {
+        code: FailureCode::ShapeUnavailable,
+        message: format!("{failures} workers for {key} in a row failed to start"),
+    }
+}
