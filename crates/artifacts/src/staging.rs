@@ -1,0 +1,82 @@
+//! A video that is being written.
+
+use crate::durable;
+use reel_domain::AttemptId;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Bytes that are hashed at a time.
+const HASH_CHUNK_BYTES: usize = 256 * 1024;
+
+/// A place to write one attempt's video. Dropped without being published, its file is removed.
+#[derive(Debug)]
+pub struct Staging {
+    attempt: AttemptId,
+    path: PathBuf,
+}
+
+/// A video that is complete and durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256, as 64 lower-case hexadecimal digits.
+    pub sha256: String,
+}
+
+impl Staging {
+    pub(crate) fn new(directory: &Path, attempt: AttemptId) -> Self {
+        let name = format!("{}.{}.mp4", attempt.job, attempt.number);
+        Self {
+            attempt,
+            path: directory.join(name),
+        }
+    }
+
+    /// Where to write. Nothing is there yet.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The attempt that writes.
+    #[must_use]
+    pub const fn attempt(&self) -> AttemptId {
+        self.attempt
+    }
+
+    /// Syncs and digests what was written.
+    pub(crate) fn seal(&self) -> io::Result<Published> {
+        let file = File::open(&self.path)?;
+        file.sync_all()?;
+        digest(file)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // After a publish there is nothing to remove; a leftover is swept at the next start.
+        let _ = durable::remove_file(&self.path);
+    }
+}
+
+fn digest(mut file: File) -> io::Result<Published> {
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; HASH_CHUNK_BYTES];
+    let mut bytes = 0;
+    loop {
+        match file.read(&mut chunk)? {
+            0 => break,
+            read => {
+                hash.update(&chunk[..read]);
+                bytes += read as u64;
+            }
+        }
+    }
+    Ok(Published {
+        bytes,
+        sha256: hex::encode(hash.finalize()),
+    })
+}

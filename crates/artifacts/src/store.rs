@@ -1,0 +1,237 @@
+//! The directories, and what may happen to them.
+
+use crate::durable;
+use crate::staging::{Published, Staging};
+use reel_domain::{AttemptId, JobId};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const VIDEO_NAME: &str = "video.mp4";
+const STAGING_NAME: &str = ".staging";
+const GIVEN_EXTENSION: &str = "rgb";
+
+/// A file could not be handled. The path is ours, never a client's.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {path}: {source}")]
+pub struct StoreError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl StoreError {
+    /// The disk (or the quota) is full.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+}
+
+/// A published video, open for reading.
+#[derive(Debug)]
+pub struct OpenVideo {
+    /// The file, at its first byte. It stays readable when the job is deleted meanwhile.
+    pub file: File,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What [`Store::sweep`] removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Directories of videos.
+    pub videos: usize,
+    /// Files of given frames.
+    pub given: usize,
+}
+
+/// The files of all jobs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    directories: Arc<Directories>,
+}
+
+#[derive(Debug)]
+struct Directories {
+    videos: PathBuf,
+    staging: PathBuf,
+    inputs: PathBuf,
+}
+
+impl Store {
+    /// Creates the directories under `data_dir` and removes what was never published.
+    ///
+    /// # Errors
+    /// When a directory cannot be created or emptied.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let videos = data_dir.join("artifacts");
+        let directories = Directories {
+            staging: videos.join(STAGING_NAME),
+            inputs: data_dir.join("inputs"),
+            videos,
+        };
+        // Staging lies inside `artifacts`, so that a rename never crosses file systems.
+        let staging = &directories.staging;
+        durable::remove_dir(staging).map_err(failed("empty", staging))?;
+        for path in [&directories.staging, &directories.inputs] {
+            durable::create_private_dir(path).map_err(failed("create", path))?;
+        }
+        Ok(Self {
+            directories: Arc::new(directories),
+        })
+    }
+
+    /// A place for an attempt to write its video.
+    ///
+    /// # Errors
+    /// When something is there that cannot be removed.
+    pub fn stage(&self, id: JobId, attempt: u32) -> Result<Staging, StoreError> {
+        let attempt = AttemptId {
+            job: id,
+            number: attempt,
+        };
+        let staging = Staging::new(&self.directories.staging, attempt);
+        durable::remove_file(staging.path()).map_err(failed("remove", staging.path()))?;
+        Ok(staging)
+    }
+
+    /// Makes a written video durable and visible. A video that an earlier attempt published is replaced.
+    ///
+    /// # Errors
+    /// When the disk refuses; then nothing is visible.
+    pub fn publish(&self, staging: Staging) -> Result<Published, StoreError> {
+        let published = staging.seal().map_err(failed("sync", staging.path()))?;
+        let directory = self.video_directory(staging.attempt().job);
+        durable::create_private_dir(&directory).map_err(failed("create", &directory))?;
+        let path = directory.join(VIDEO_NAME);
+        fs::rename(staging.path(), &path).map_err(failed("publish", &path))?;
+        for path in [&directory, &self.directories.videos] {
+            durable::sync_dir(path).map_err(failed("sync", path))?;
+        }
+        Ok(published)
+    }
+
+    /// Keeps the frames that a job starts from.
+    ///
+    /// # Errors
+    /// When the disk refuses; then nothing is kept.
+    pub fn put_given(&self, id: JobId, frames: &[u8]) -> Result<(), StoreError> {
+        let path = self.given_path(id);
+        let temporary = path.with_extension("tmp");
+        durable::write_synced(&temporary, frames).map_err(failed("write", &temporary))?;
+        fs::rename(&temporary, &path).map_err(failed("publish", &path))?;
+        let inputs = &self.directories.inputs;
+        durable::sync_dir(inputs).map_err(failed("sync", inputs))
+    }
+
+    /// The frames that a job starts from.
+    ///
+    /// # Errors
+    /// When there are none, or they cannot be read.
+    pub fn given(&self, id: JobId) -> Result<Vec<u8>, StoreError> {
+        let path = self.given_path(id);
+        fs::read(&path).map_err(failed("read", &path))
+    }
+
+    /// Removes everything of a job. That there is nothing is fine.
+    ///
+    /// # Errors
+    /// When the disk refuses; then some of it may be left.
+    pub fn remove(&self, id: JobId) -> Result<(), StoreError> {
+        let (video, given) = (self.video_directory(id), self.given_path(id));
+        if durable::remove_dir(&video).map_err(failed("remove", &video))? {
+            let videos = &self.directories.videos;
+            durable::sync_dir(videos).map_err(failed("sync", videos))?;
+        }
+        if durable::remove_file(&given).map_err(failed("remove", &given))? {
+            let inputs = &self.directories.inputs;
+            durable::sync_dir(inputs).map_err(failed("sync", inputs))?;
+        }
+        Ok(())
+    }
+
+    /// Where a job's published video is, or would be.
+    #[must_use]
+    pub fn video_path(&self, id: JobId) -> PathBuf {
+        self.video_directory(id).join(VIDEO_NAME)
+    }
+
+    /// Opens a job's published video, if there is one.
+    ///
+    /// # Errors
+    /// When it is there and cannot be opened.
+    pub fn open_video(&self, id: JobId) -> Result<Option<OpenVideo>, StoreError> {
+        let path = self.video_path(id);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(failed("open", &path))?,
+        };
+        let metadata = file.metadata().map_err(failed("open", &path))?;
+        Ok(Some(OpenVideo {
+            file,
+            bytes: metadata.len(),
+        }))
+    }
+
+    /// Removes the files of every job that `known` denies. Names that are no job's are left alone.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn sweep(&self, known: impl Fn(JobId) -> bool) -> Result<Swept, StoreError> {
+        let Directories { videos, inputs, .. } = &*self.directories;
+        let mut swept = Swept::default();
+        for (id, path) in entries(videos)? {
+            if !known(id) {
+                durable::remove_dir(&path).map_err(failed("remove", &path))?;
+                swept.videos += 1;
+            }
+        }
+        for (id, path) in entries(inputs)? {
+            // A name with another extension was never published.
+            if !known(id) || path.extension().is_none_or(|ext| ext != GIVEN_EXTENSION) {
+                durable::remove_file(&path).map_err(failed("remove", &path))?;
+                swept.given += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    fn video_directory(&self, id: JobId) -> PathBuf {
+        self.directories.videos.join(id.to_string())
+    }
+
+    fn given_path(&self, id: JobId) -> PathBuf {
+        let name = id.to_string();
+        self.directories
+            .inputs
+            .join(name)
+            .with_extension(GIVEN_EXTENSION)
+    }
+}
+
+/// The entries of a directory whose names are job ids, extensions aside.
+fn entries(directory: &Path) -> Result<Vec<(JobId, PathBuf)>, StoreError> {
+    let listing = fs::read_dir(directory).map_err(failed("list", directory))?;
+    let mut entries = Vec::new();
+    for entry in listing {
+        let path = entry.map_err(failed("list", directory))?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        if let Some(id) = stem.and_then(|stem| stem.parse().ok()) {
+            entries.push((id, path));
+        }
+    }
+    Ok(entries)
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError {
+        action,
+        path: path.into(),
+        source,
+    }
+}

@@ -1,0 +1,153 @@
+//! Reading, beside the writer and never behind it.
+
+use crate::record::{COLUMNS, JobRecord, RowError};
+use crate::schema;
+use reel_domain::JobId;
+use rusqlite::{Connection, Params};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Idle connections that are kept open for the next read. More may be open while reads run.
+const CONNECTIONS_KEPT_MAX: usize = 4;
+
+/// Blobs that sort before and after every id.
+const BEFORE_ALL: &[u8] = &[];
+const AFTER_ALL: &[u8] = &[0xff; 17];
+
+/// Why nothing could be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The disk or SQLite refused.
+    #[error("the journal could not be read: {0}")]
+    Storage(#[from] rusqlite::Error),
+    /// A row makes no sense.
+    #[error("the journal could not be read: {0}")]
+    Row(#[from] RowError),
+}
+
+/// In which order jobs are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Oldest first.
+    Ascending,
+    /// Newest first.
+    Descending,
+}
+
+/// Some jobs, and whether more follow them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The jobs, in the order asked for.
+    pub records: Vec<JobRecord>,
+    /// More jobs follow in that order.
+    pub has_more: bool,
+}
+
+/// Read-only connections to the journal. Cheap to clone. Every call blocks on the disk.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Reader {
+    pub(crate) fn new(path: &Path) -> Self {
+        let shared = Shared {
+            path: path.into(),
+            idle: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn get(&self, id: JobId) -> Result<Option<JobRecord>, ReadError> {
+        let sql = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1");
+        Ok(self.query(&sql, [id.as_bytes()])?.pop())
+    }
+
+    /// At most `limit` jobs that come after the job `after` in `order` (which need not exist any more).
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn list(
+        &self,
+        after: Option<JobId>,
+        limit: usize,
+        order: Order,
+    ) -> Result<Page, ReadError> {
+        let (comparison, direction, beyond) = match order {
+            Order::Ascending => (">", "ASC", BEFORE_ALL),
+            Order::Descending => ("<", "DESC", AFTER_ALL),
+        };
+        let sql = format!(
+            "SELECT {COLUMNS} FROM jobs WHERE id {comparison} ?1 ORDER BY id {direction} LIMIT ?2"
+        );
+        let bound = after.map_or(beyond.to_vec(), |id| id.as_bytes().to_vec());
+        // One more than asked for tells whether there is more.
+        let rows = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
+        let mut records = self.query(&sql, (bound, rows))?;
+        let has_more = records.len() > limit;
+        records.truncate(limit);
+        Ok(Page { records, has_more })
+    }
+
+    /// Every job that is not terminal, oldest first: what a start has to take up again.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn unfinished(&self) -> Result<Vec<JobRecord>, ReadError> {
+        let sql = format!("SELECT {COLUMNS} FROM jobs WHERE finished_at_ms IS NULL ORDER BY id");
+        self.query(&sql, [])
+    }
+
+    fn query(&self, sql: &str, parameters: impl Params) -> Result<Vec<JobRecord>, ReadError> {
+        let connection = self.take()?;
+        let records = select(&connection, sql, parameters)?;
+        self.give_back(connection);
+        Ok(records)
+    }
+
+    fn take(&self) -> Result<Connection, ReadError> {
+        let idle = self.idle().pop();
+        match idle {
+            Some(connection) => Ok(connection),
+            None => Ok(schema::open_reader(&self.shared.path)?),
+        }
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let mut idle = self.idle();
+        if idle.len() < CONNECTIONS_KEPT_MAX {
+            idle.push(connection);
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        let idle = self.shared.idle.lock();
+        idle.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn select(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+) -> Result<Vec<JobRecord>, ReadError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        records.push(JobRecord::from_row(row)?);
+    }
+    Ok(records)
+}

@@ -1,0 +1,137 @@
+//! The four writes, each as one statement on the writing connection.
+
+use crate::record::{Ending, VideoMeta};
+use crate::writer::WriteError;
+use reel_domain::{Failure, Job, JobId, JobStatus, Outcome};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, named_params, params};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(crate) fn insert(connection: &Connection, job: &Job) -> Result<(), WriteError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO jobs (id, model, width, height, frames, mode, conditioning_frames, prompt, \
+         negative_prompt, seed, steps, guidance, fps, created_at_ms, status, attempts) \
+         VALUES (:id, :model, :width, :height, :frames, :mode, :conditioning_frames, :prompt, \
+         :negative_prompt, :seed, :steps, :guidance, :fps, :created_at_ms, 'queued', 0)",
+    )?;
+    let (shape, sampling) = (job.bundle.shape, &job.sampling);
+    let inserted = statement.execute(named_params! {
+        ":id": job.id.as_bytes(),
+        ":model": job.bundle.model.as_str(),
+        ":width": shape.width(),
+        ":height": shape.height(),
+        ":frames": shape.frames(),
+        ":mode": job.mode.as_str(),
+        ":conditioning_frames": job.conditioning_frames,
+        ":prompt": sampling.prompt.as_str(),
+        ":negative_prompt": sampling.negative_prompt.as_str(),
+        ":seed": signed(sampling.seed.value()),
+        ":steps": sampling.steps.value(),
+        ":guidance": f64::from(sampling.guidance.value()),
+        ":fps": sampling.fps.value(),
+        ":created_at_ms": signed(job.created_at_ms),
+    });
+    match inserted {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            Err(WriteError::Duplicate(job.id))
+        }
+        other => other.map(drop).map_err(WriteError::from),
+    }
+}
+
+pub(crate) fn set_status(
+    connection: &Connection,
+    id: JobId,
+    attempt: u32,
+    status: JobStatus,
+) -> Result<(), WriteError> {
+    if status.is_terminal() {
+        return Err(WriteError::NotAnEnding(status));
+    }
+    // An older attempt has nothing to say any more; that is no error of the one who says it.
+    match refuse_ended(connection, id)? {
+        stored if attempt < stored => return Ok(()),
+        _ => {}
+    }
+    let started_at_ms = (status == JobStatus::InProgress).then(|| signed(now_ms()));
+    connection
+        .prepare_cached(
+            "UPDATE jobs SET status = ?2, attempts = ?3, started_at_ms = coalesce(?4, started_at_ms) \
+             WHERE id = ?1",
+        )?
+        .execute(params![id.as_bytes(), status.as_str(), attempt, started_at_ms])?;
+    Ok(())
+}
+
+pub(crate) fn finish(
+    connection: &Connection,
+    id: JobId,
+    attempt: u32,
+    ending: &Ending,
+) -> Result<(), WriteError> {
+    match refuse_ended(connection, id)? {
+        stored if attempt < stored => return Err(WriteError::StaleAttempt { attempt, stored }),
+        _ => {}
+    }
+    let failure = failure(&ending.outcome);
+    let video = ending.video.as_ref();
+    connection
+        .prepare_cached(
+            "UPDATE jobs SET status = :status, attempts = :attempts, finished_at_ms = :finished_at_ms, \
+             failure_code = :failure_code, failure_message = :failure_message, \
+             video_bytes = :video_bytes, video_sha256 = :video_sha256 WHERE id = :id",
+        )?
+        .execute(named_params! {
+            ":id": id.as_bytes(),
+            ":status": ending.outcome.status().as_str(),
+            ":attempts": attempt,
+            ":finished_at_ms": signed(ending.finished_at_ms),
+            ":failure_code": failure.map(|failure| failure.code.as_str()),
+            ":failure_message": failure.map(|failure| failure.message.as_str()),
+            ":video_bytes": video.map(|video| signed(video.bytes)),
+            ":video_sha256": video.map(|VideoMeta { sha256, .. }| sha256.as_str()),
+        })?;
+    Ok(())
+}
+
+pub(crate) fn delete(connection: &Connection, id: JobId) -> Result<(), WriteError> {
+    let deleted = connection
+        .prepare_cached("DELETE FROM jobs WHERE id = ?1")?
+        .execute([id.as_bytes()])?;
+    match deleted {
+        0 => Err(WriteError::Unknown(id)),
+        _ => Ok(()),
+    }
+}
+
+/// The stored attempt of a job that may still change.
+fn refuse_ended(connection: &Connection, id: JobId) -> Result<u32, WriteError> {
+    let row = connection
+        .prepare_cached("SELECT attempts, finished_at_ms IS NOT NULL FROM jobs WHERE id = ?1")?
+        .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match row {
+        None => Err(WriteError::Unknown(id)),
+        Some((_, true)) => Err(WriteError::AlreadyTerminal(id)),
+        Some((attempts, false)) => Ok(attempts),
+    }
+}
+
+const fn failure(outcome: &Outcome) -> Option<&Failure> {
+    match outcome {
+        Outcome::Failed(failure) => Some(failure),
+        Outcome::Completed | Outcome::Cancelled => None,
+    }
+}
+
+// SQLite has no unsigned integers. Nothing here comes near the limit: seeds are bounded by
+// `SEED_MAX`, the rest are times and sizes.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn now_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch.map_or(0, |elapsed| {
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    })
+}

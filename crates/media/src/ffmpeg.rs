@@ -1,0 +1,216 @@
+//! Runs of the ffmpeg program.
+
+use crate::tail::read_tail;
+use reel_domain::{Fps, Shape};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::process::{Child, Command};
+
+/// Longest run of one encoding, after which the child is killed.
+pub const ENCODE_DEADLINE: Duration = Duration::from_secs(300);
+
+/// Variables that a child sees; everything else of our environment stays here.
+const ENVIRONMENT_KEPT: [&str; 2] = ["PATH", "LD_LIBRARY_PATH"];
+
+/// Why there is no video.
+#[derive(Debug, thiserror::Error)]
+pub enum MediaError {
+    /// There is no such program.
+    #[error("ffmpeg is not {0}: install it (apt-get install ffmpeg) or give its path")]
+    NotFound(String),
+    /// 4:2:0 video halves both sides.
+    #[error("{0} has an odd side, which 4:2:0 video cannot have")]
+    OddSide(Shape),
+    /// The frames are not those of the shape.
+    #[error("the frames have {got} bytes, {shape} needs {expected}")]
+    FrameBytes {
+        /// The shape.
+        shape: Shape,
+        /// What it needs.
+        expected: u64,
+        /// What came.
+        got: u64,
+    },
+    /// The child could not be started or waited for.
+    #[error("ffmpeg could not be run: {0}")]
+    Io(#[from] io::Error),
+    /// It ran too long.
+    #[error("ffmpeg did not end within {} s", .0.as_secs())]
+    Deadline(Duration),
+    /// It gave up.
+    #[error("ffmpeg ended with {status}: {stderr}")]
+    Failed {
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it said.
+        stderr: String,
+    },
+    /// It said that all is well, but did not encode every frame.
+    #[error("ffmpeg encoded {got:?} frames instead of {expected}")]
+    FrameCount {
+        /// What the shape demands.
+        expected: u32,
+        /// What it reported.
+        got: Option<u32>,
+    },
+}
+
+/// The ffmpeg program.
+#[derive(Debug, Clone)]
+pub struct Ffmpeg {
+    program: PathBuf,
+}
+
+impl Ffmpeg {
+    /// The program at `option`, or else the first `ffmpeg` on `PATH`.
+    ///
+    /// # Errors
+    /// [`MediaError::NotFound`] when there is none that can be executed.
+    pub fn locate(option: Option<&Path>) -> Result<Self, MediaError> {
+        let found = match option {
+            Some(path) if is_program(path) => Ok(path.to_owned()),
+            Some(path) => Err(format!("at {}", path.display())),
+            None => on_path("ffmpeg").ok_or_else(|| "on PATH".into()),
+        };
+        found
+            .map(|program| Self { program })
+            .map_err(MediaError::NotFound)
+    }
+
+    /// Where the program is.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Encodes frames (RGB, 8 bit, `[frames, height, width, 3]`, read from the file's position) into an MP4 at
+    /// `out`: H.264, 4:2:0, BT.709, index before the data. Nothing of value is at `out` after an error.
+    ///
+    /// Dropping the future kills the child.
+    ///
+    /// # Errors
+    /// See [`MediaError`].
+    pub async fn encode(
+        &self,
+        frames: File,
+        shape: Shape,
+        fps: Fps,
+        out: &Path,
+    ) -> Result<(), MediaError> {
+        check_frames(&frames, shape)?;
+        let child = self.spawn(encode_arguments(shape, fps, out), frames)?;
+        let report = tokio::time::timeout(ENCODE_DEADLINE, run(child))
+            .await
+            .map_err(|_| MediaError::Deadline(ENCODE_DEADLINE))??;
+        match frames_encoded(&report) {
+            Some(count) if count == shape.frames() => Ok(()),
+            got => Err(MediaError::FrameCount {
+                expected: shape.frames(),
+                got,
+            }),
+        }
+    }
+
+    fn spawn(&self, arguments: Vec<OsString>, stdin: File) -> io::Result<Child> {
+        let kept = ENVIRONMENT_KEPT
+            .into_iter()
+            .filter_map(|name| Some((name, std::env::var_os(name)?)));
+        Command::new(&self.program)
+            .args(arguments)
+            .env_clear()
+            .envs(kept)
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+    }
+}
+
+fn check_frames(frames: &File, shape: Shape) -> Result<(), MediaError> {
+    if shape.width() % 2 == 1 || shape.height() % 2 == 1 {
+        return Err(MediaError::OddSide(shape));
+    }
+    let (expected, got) = (shape.video_bytes(), frames.metadata()?.len());
+    if got != expected {
+        return Err(MediaError::FrameBytes {
+            shape,
+            expected,
+            got,
+        });
+    }
+    Ok(())
+}
+
+fn encode_arguments(shape: Shape, fps: Fps, out: &Path) -> Vec<OsString> {
+    let size = format!("{}x{}", shape.width(), shape.height());
+    let fps = fps.value().to_string();
+    let count = shape.frames().to_string();
+    let text = [
+        "-hide_banner -nostdin -nostats -loglevel error -progress pipe:1 -y",
+        // The input is described completely: nothing to probe.
+        "-probesize 32 -analyzeduration 0 -f rawvideo -pixel_format rgb24",
+        &format!("-video_size {size} -framerate {fps} -i pipe:0 -frames:v {count}"),
+        // Players assume BT.709 unless told otherwise; converting to and naming it keeps colours true.
+        "-vf scale=out_color_matrix=bt709:out_range=tv,format=yuv420p",
+        "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv",
+        "-c:v libx264 -preset veryfast -crf 16 -f mp4 -movflags +faststart",
+    ];
+    let words = text.iter().flat_map(|line| line.split(' '));
+    let mut arguments: Vec<OsString> = words.map(OsString::from).collect();
+    arguments.push("-threads".into());
+    arguments.push(threads(shape).into());
+    // The name may look like an option or a protocol: `file:` makes it a file.
+    let mut target = OsString::from("file:");
+    target.push(out);
+    arguments.push(target);
+    arguments
+}
+
+/// Threads pay off only when there is work for them; starting them costs as much as encoding a small clip.
+fn threads(shape: Shape) -> &'static str {
+    const ONE_THREAD_BYTES_MAX: u64 = 16 * 1024 * 1024;
+    if shape.video_bytes() <= ONE_THREAD_BYTES_MAX {
+        "1"
+    } else {
+        "0"
+    }
+}
+
+/// Waits for the child and returns its progress report.
+async fn run(mut child: Child) -> Result<String, MediaError> {
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(io::Error::other("the child has no pipes").into());
+    };
+    let (report, stderr, status) = tokio::join!(read_tail(stdout), read_tail(stderr), child.wait());
+    let status = status?;
+    if status.success() {
+        Ok(report)
+    } else {
+        Err(MediaError::Failed { status, stderr })
+    }
+}
+
+/// The last `frame=N` of a progress report.
+fn frames_encoded(report: &str) -> Option<u32> {
+    let mut counts = report
+        .rsplit("; ")
+        .filter_map(|line| line.strip_prefix("frame="));
+    counts.next()?.trim().parse().ok()
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut candidates = std::env::split_paths(&path).map(|directory| directory.join(name));
+    candidates.find(|candidate| is_program(candidate))
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}

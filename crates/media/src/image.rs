@@ -1,0 +1,153 @@
+//! A client's image as a first frame.
+
+use image::codecs::jpeg::JpegDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::imageops::FilterType;
+use image::{DynamicImage, ImageDecoder, ImageFormat, Limits, RgbImage};
+use reel_domain::Shape;
+use std::io::Cursor;
+
+/// Largest image file.
+pub const IMAGE_BYTES_MAX: usize = 20 * 1024 * 1024;
+/// Longest side of an image, in pixels.
+pub const IMAGE_SIDE_PIXELS_MAX: u32 = 16_384;
+/// Most pixels of an image.
+pub const IMAGE_PIXELS_MAX: u64 = 50_000_000;
+/// Most memory that decoding one image may take, besides the decoded pixels.
+pub const IMAGE_ALLOCATION_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// Why an image was refused. The message is what the client reads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// Nothing there.
+    #[error("the image is empty")]
+    Empty,
+    /// The file is too large.
+    #[error("the image has {bytes} bytes; at most {IMAGE_BYTES_MAX} are allowed")]
+    TooManyBytes {
+        /// Its size.
+        bytes: usize,
+    },
+    /// It is something else.
+    #[error("the image is not a PNG, JPEG or WebP file")]
+    UnknownFormat,
+    /// It would be too large in memory.
+    #[error(
+        "the image is {width}x{height} pixels; at most {IMAGE_SIDE_PIXELS_MAX} a side and \
+         {IMAGE_PIXELS_MAX} in all are allowed"
+    )]
+    TooManyPixels {
+        /// Its width.
+        width: u32,
+        /// Its height.
+        height: u32,
+    },
+    /// It moves.
+    #[error("the image is animated; a first frame is a still image")]
+    Animated,
+    /// It is damaged, truncated, or of a kind that no decoder here knows.
+    #[error("the image cannot be decoded: {0}")]
+    Undecodable(String),
+}
+
+/// Decodes a PNG, JPEG or WebP image into one frame of `shape`: RGB, 8 bit, `[height, width, 3]`.
+///
+/// It is turned upright, laid over black where it is transparent, scaled to cover the shape and cropped around
+/// its centre. Blocks for as long as that takes.
+///
+/// # Errors
+/// See [`ImageError`]; nothing is allocated for an image that is too large.
+pub fn decode_image(bytes: &[u8], shape: Shape) -> Result<Vec<u8>, ImageError> {
+    let mut decoder = open(bytes)?;
+    let orientation = decoder.orientation().map_err(undecodable)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
+    image.apply_orientation(orientation);
+    let upright = over_black(&image);
+    let fitted = DynamicImage::from(upright).resize_to_fill(
+        shape.width(),
+        shape.height(),
+        FilterType::Triangle,
+    );
+    Ok(fitted.into_rgb8().into_raw())
+}
+
+/// A decoder that has read the header, and whose header is acceptable.
+fn open(bytes: &[u8]) -> Result<Box<dyn ImageDecoder + '_>, ImageError> {
+    match bytes.len() {
+        0 => return Err(ImageError::Empty),
+        bytes if bytes > IMAGE_BYTES_MAX => return Err(ImageError::TooManyBytes { bytes }),
+        _ => {}
+    }
+    let mut decoder = decoder(bytes)?;
+    refuse_large(decoder.dimensions())?;
+    decoder.set_limits(limits()).map_err(undecodable)?;
+    Ok(decoder)
+}
+
+fn decoder(bytes: &[u8]) -> Result<Box<dyn ImageDecoder + '_>, ImageError> {
+    let input = Cursor::new(bytes);
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Png) => png(input),
+        Ok(ImageFormat::Jpeg) => Ok(Box::new(JpegDecoder::new(input).map_err(undecodable)?)),
+        Ok(ImageFormat::WebP) => webp(input),
+        _ => Err(ImageError::UnknownFormat),
+    }
+}
+
+fn png(input: Cursor<&[u8]>) -> Result<Box<dyn ImageDecoder + '_>, ImageError> {
+    let decoder = PngDecoder::with_limits(input, limits()).map_err(undecodable)?;
+    match decoder.is_apng() {
+        Ok(false) => Ok(Box::new(decoder)),
+        Ok(true) => Err(ImageError::Animated),
+        Err(error) => Err(undecodable(error)),
+    }
+}
+
+fn webp(input: Cursor<&[u8]>) -> Result<Box<dyn ImageDecoder + '_>, ImageError> {
+    let decoder = WebPDecoder::new(input).map_err(undecodable)?;
+    match decoder.has_animation() {
+        false => Ok(Box::new(decoder)),
+        true => Err(ImageError::Animated),
+    }
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(IMAGE_SIDE_PIXELS_MAX);
+    limits.max_image_height = Some(IMAGE_SIDE_PIXELS_MAX);
+    limits.max_alloc = Some(IMAGE_ALLOCATION_BYTES_MAX);
+    limits
+}
+
+fn refuse_large((width, height): (u32, u32)) -> Result<(), ImageError> {
+    let pixels = u64::from(width) * u64::from(height);
+    let longest = width.max(height);
+    if pixels == 0 || longest > IMAGE_SIDE_PIXELS_MAX || pixels > IMAGE_PIXELS_MAX {
+        return Err(ImageError::TooManyPixels { width, height });
+    }
+    Ok(())
+}
+
+fn over_black(image: &DynamicImage) -> RgbImage {
+    if !image.color().has_alpha() {
+        return image.to_rgb8();
+    }
+    let source = image.to_rgba8();
+    let blended = source.pixels().flat_map(|pixel| {
+        let [red, green, blue, alpha] = pixel.0;
+        [red, green, blue].map(|value| scaled(value, alpha))
+    });
+    let (width, height) = source.dimensions();
+    RgbImage::from_vec(width, height, blended.collect()).unwrap_or_else(|| image.to_rgb8())
+}
+
+fn scaled(value: u8, alpha: u8) -> u8 {
+    let product = u16::from(value) * u16::from(alpha);
+    // Rounded to the nearest, and never above 255.
+    u8::try_from((product + 127) / 255).unwrap_or(u8::MAX)
+}
+
+fn undecodable(error: image::ImageError) -> ImageError {
+    ImageError::Undecodable(error.to_string())
+}
