@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 /// One end of a socket pair: reads `R`, writes `W`. Cloning shares the socket, so that one thread can
@@ -127,6 +127,12 @@ impl<R: DeserializeOwned, W: Serialize> Channel<R, W> {
 impl<R, W> AsFd for Channel<R, W> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl<R, W> AsRawFd for Channel<R, W> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 }
 

@@ -1,0 +1,319 @@
+//! The loop between supervisor and engine.
+//!
+//! One thread reads messages; this one computes. Between two denoising steps it takes whatever has
+//! arrived: new attempts join, cancelled ones leave. It waits only when it has nothing to compute.
+
+use crate::engine::{Engine, EngineError};
+use crate::memory;
+use reel_protocol::{
+    Attempt, Canary, Channel, ChannelError, FailureClass, FromWorker, Item, Pixels, Stage, Timings,
+    ToWorker, VERSION,
+};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::{Receiver, RecvError, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Messages that may wait for the computing thread; beyond that the kernel's socket buffer holds them.
+const INBOX_MAX: usize = 64;
+/// How far a reproduced canary may be from the recorded one, relative to its size.
+const CANARY_TOLERANCE: f32 = 1e-3;
+
+type End = Channel<ToWorker, FromWorker>;
+type Incoming = Result<(ToWorker, Option<OwnedFd>), ChannelError>;
+
+/// Why a worker stopped serving.
+#[derive(Debug)]
+pub enum Ending {
+    /// The supervisor asked it to, or is gone.
+    Asked,
+    /// It cannot go on; the supervisor was told.
+    Fatal(EngineError),
+    /// The conversation broke.
+    Broken(ChannelError),
+}
+
+/// Loads an engine and serves attempts until told to stop. `born` is when the process started.
+pub fn serve<E: Engine>(
+    channel: &End,
+    born: Instant,
+    load: impl FnOnce() -> Result<E, EngineError>,
+) -> Ending {
+    let ending = match boot(channel, born, load) {
+        Ok(engine) => Conversation::new(channel, engine).run(),
+        Err(ending) => ending,
+    };
+    if let Ending::Fatal(error) = &ending {
+        // Best effort: a supervisor that is gone needs no explanation.
+        let _ = channel.send(
+            &FromWorker::Fatal {
+                class: error.class,
+                message: error.message.clone(),
+            },
+            None,
+        );
+    }
+    ending
+}
+
+fn boot<E: Engine>(
+    channel: &End,
+    born: Instant,
+    load: impl FnOnce() -> Result<E, EngineError>,
+) -> Result<E, Ending> {
+    let mut engine = load().map_err(Ending::Fatal)?;
+    let hello = FromWorker::Hello {
+        protocol: VERSION,
+        capabilities: engine.capabilities(),
+        pid: std::process::id(),
+    };
+    channel.send(&hello, None).map_err(Ending::Broken)?;
+    let canary = engine.canary().map_err(Ending::Fatal)?;
+    check(canary).map_err(Ending::Fatal)?;
+    let ready = FromWorker::Ready {
+        bundle_id: engine.bundle_id().to_owned(),
+        memory: memory::of_this_process(),
+        boot_us: micros(born.elapsed()),
+        canary,
+    };
+    channel.send(&ready, None).map_err(Ending::Broken)?;
+    Ok(engine)
+}
+
+fn check(canary: Canary) -> Result<(), EngineError> {
+    let Canary { expected, got } = canary;
+    if (got - expected).abs() <= CANARY_TOLERANCE * expected.abs().max(1.0) {
+        return Ok(());
+    }
+    Err(EngineError::boot(format!(
+        "the canary computed {got} instead of {expected}: this machine does not reproduce the bake; bake again here"
+    )))
+}
+
+/// An attempt that is being computed.
+struct Active<R> {
+    attempt: Attempt,
+    run: R,
+    timings: Timings,
+}
+
+struct Conversation<'a, E: Engine> {
+    channel: &'a End,
+    engine: E,
+    active: Vec<Active<E::Run>>,
+    stopping: bool,
+}
+
+/// What ends the loop early.
+enum Stop {
+    Fatal(EngineError),
+    Broken(ChannelError),
+}
+
+impl From<ChannelError> for Stop {
+    fn from(error: ChannelError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl<'a, E: Engine> Conversation<'a, E> {
+    const fn new(channel: &'a End, engine: E) -> Self {
+        Self {
+            channel,
+            engine,
+            active: Vec::new(),
+            stopping: false,
+        }
+    }
+
+    fn run(mut self) -> Ending {
+        let inbox = read_in_background(self.channel.clone());
+        loop {
+            let result = self.listen(&inbox).and_then(|()| self.advance());
+            match result {
+                Err(Stop::Fatal(error)) => return Ending::Fatal(error),
+                Err(Stop::Broken(ChannelError::Closed)) => return Ending::Asked,
+                Err(Stop::Broken(error)) => return Ending::Broken(error),
+                Ok(()) if self.stopping && self.active.is_empty() => return Ending::Asked,
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Takes what has arrived; waits only when there is nothing to compute.
+    fn listen(&mut self, inbox: &Receiver<Incoming>) -> Result<(), Stop> {
+        loop {
+            let incoming = if self.active.is_empty() && !self.stopping {
+                inbox.recv().map_err(|RecvError| ChannelError::Closed)?
+            } else {
+                match inbox.try_recv() {
+                    Ok(incoming) => incoming,
+                    Err(TryRecvError::Empty) => return Ok(()),
+                    Err(TryRecvError::Disconnected) => return Err(ChannelError::Closed.into()),
+                }
+            };
+            let (message, fd) = incoming?;
+            self.obey(message, fd)?;
+        }
+    }
+
+    fn obey(&mut self, message: ToWorker, fd: Option<OwnedFd>) -> Result<(), Stop> {
+        match message {
+            ToWorker::Generate { attempt, item } => self.begin(attempt, &item, fd),
+            ToWorker::Cancel { attempt } => self.cancel(attempt),
+            ToWorker::Ping { nonce } => Ok(self.channel.send(&FromWorker::Pong { nonce }, None)?),
+            ToWorker::Shutdown => {
+                self.stopping = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn begin(&mut self, attempt: Attempt, item: &Item, fd: Option<OwnedFd>) -> Result<(), Stop> {
+        self.channel.send(&FromWorker::Started { attempt }, None)?;
+        let begun = Instant::now();
+        let given = given_frames(item, fd, self.engine.frame_bytes());
+        match given.and_then(|given| self.engine.begin(item, &given)) {
+            Ok(run) => {
+                let timings = Timings {
+                    encode_us: micros(begun.elapsed()),
+                    ..Timings::default()
+                };
+                self.active.push(Active {
+                    attempt,
+                    run,
+                    timings,
+                });
+                self.report(attempt, Stage::Encode, 1, 1)
+            }
+            Err(error) => self.fail(attempt, error),
+        }
+    }
+
+    fn cancel(&mut self, attempt: Attempt) -> Result<(), Stop> {
+        let held = self.active.len();
+        self.active.retain(|active| active.attempt != attempt);
+        // An attempt that is not here has finished or failed; its last message is on the way.
+        if self.active.len() < held {
+            self.channel
+                .send(&FromWorker::Cancelled { attempt }, None)?;
+        }
+        Ok(())
+    }
+
+    /// One denoising step for everybody, and the pixels of whoever is through.
+    fn advance(&mut self) -> Result<(), Stop> {
+        if self.active.is_empty() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let mut runs: Vec<_> = self
+            .active
+            .iter_mut()
+            .map(|active| &mut active.run)
+            .collect();
+        self.engine.step(&mut runs).map_err(Stop::Fatal)?;
+        let spent = micros(begun.elapsed());
+        for index in 0..self.active.len() {
+            let active = &mut self.active[index];
+            active.timings.denoise_us += spent;
+            let (attempt, (step, of)) = (active.attempt, self.engine.progress(&active.run));
+            self.report(attempt, Stage::Denoise, step, of)?;
+        }
+        let engine = &self.engine;
+        let through = |active: &mut Active<E::Run>| {
+            let (step, of) = engine.progress(&active.run);
+            step >= of
+        };
+        let finished: Vec<_> = self.active.extract_if(.., through).collect();
+        finished
+            .into_iter()
+            .try_for_each(|active| self.finish(active))
+    }
+
+    fn finish(&mut self, active: Active<E::Run>) -> Result<(), Stop> {
+        let Active {
+            attempt,
+            run,
+            mut timings,
+        } = active;
+        let begun = Instant::now();
+        let mut frames = vec![0; self.engine.video_bytes()];
+        match self.engine.decode(run, &mut frames) {
+            Ok(()) => {}
+            Err(error) => return self.fail(attempt, error),
+        }
+        let pixels = match Pixels::new(&frames) {
+            Ok(pixels) => pixels,
+            Err(error) => return self.fail(attempt, EngineError::soft(error.to_string())),
+        };
+        timings.decode_us = micros(begun.elapsed());
+        let finished = FromWorker::Finished {
+            attempt,
+            timings,
+            memory: memory::of_this_process(),
+        };
+        Ok(self.channel.send(&finished, Some(pixels.as_fd()))?)
+    }
+
+    fn fail(&self, attempt: Attempt, error: EngineError) -> Result<(), Stop> {
+        match error.class {
+            FailureClass::Soft => {
+                let failed = FromWorker::Failed {
+                    attempt,
+                    class: error.class,
+                    message: error.message,
+                };
+                Ok(self.channel.send(&failed, None)?)
+            }
+            _ => Err(Stop::Fatal(error)),
+        }
+    }
+
+    fn report(&self, attempt: Attempt, stage: Stage, step: u32, of: u32) -> Result<(), Stop> {
+        Ok(self.channel.send(
+            &FromWorker::Step {
+                attempt,
+                stage,
+                step,
+                of,
+            },
+            None,
+        )?)
+    }
+}
+
+fn given_frames(
+    item: &Item,
+    fd: Option<OwnedFd>,
+    frame_bytes: usize,
+) -> Result<Vec<u8>, EngineError> {
+    let expected = u64::from(item.conditioning_frames) * frame_bytes as u64;
+    match fd {
+        None if expected == 0 => Ok(Vec::new()),
+        None => Err(EngineError::soft(
+            "the given frames did not come with the message",
+        )),
+        Some(fd) => Pixels::accept(fd, expected)
+            .and_then(|pixels| Ok(pixels.read()?))
+            .map_err(|error| EngineError::soft(format!("given frames: {error}"))),
+    }
+}
+
+/// Reads on a thread of its own, so that a message is taken from the kernel while a step is computed.
+fn read_in_background(channel: End) -> Receiver<Incoming> {
+    let (sender, inbox) = sync_channel(INBOX_MAX);
+    std::thread::spawn(move || {
+        loop {
+            let incoming = channel.receive();
+            let last = incoming.is_err();
+            if sender.send(incoming).is_err() || last {
+                return;
+            }
+        }
+    });
+    inbox
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

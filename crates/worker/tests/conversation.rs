@@ -1,0 +1,339 @@
+//! The worker's loop against a counting engine, over a real socket pair.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+use reel_protocol::{
+    Attempt, Canary, Capabilities, Channel, ChannelError, FailureClass, FromWorker, Item, Mode,
+    Pixels, ToWorker,
+};
+use reel_worker::{Engine, EngineError, serve};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::Instant;
+
+/// Counts steps; a video is its step count, and a step takes as long as the test holds the gate shut.
+struct Counter {
+    canary: f32,
+    gate: Option<std::sync::mpsc::Receiver<()>>,
+}
+
+struct Run {
+    step: u32,
+    of: u32,
+    given: u8,
+}
+
+impl Engine for Counter {
+    type Run = Run;
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            engine: "counter".into(),
+            max_batch: 4,
+            continuous: true,
+            pausable: false,
+        }
+    }
+
+    fn bundle_id(&self) -> &str {
+        "bundle"
+    }
+
+    fn canary(&mut self) -> Result<Canary, EngineError> {
+        Ok(Canary {
+            expected: 1.0,
+            got: self.canary,
+        })
+    }
+
+    fn video_bytes(&self) -> usize {
+        2
+    }
+
+    fn frame_bytes(&self) -> usize {
+        1
+    }
+
+    fn begin(&mut self, item: &Item, given: &[u8]) -> Result<Run, EngineError> {
+        match item.prompt.as_str() {
+            "impossible" => Err(EngineError::soft("cannot do this")),
+            "deadly" => Err(EngineError {
+                class: FailureClass::DeviceFatal,
+                message: "device lost".into(),
+            }),
+            _ => Ok(Run {
+                step: 0,
+                of: item.steps,
+                given: given.first().copied().unwrap_or(0),
+            }),
+        }
+    }
+
+    fn step(&mut self, runs: &mut [&mut Run]) -> Result<(), EngineError> {
+        if let Some(gate) = &self.gate {
+            gate.recv().unwrap();
+        }
+        runs.iter_mut().for_each(|run| run.step += 1);
+        Ok(())
+    }
+
+    fn progress(&self, run: &Run) -> (u32, u32) {
+        (run.step, run.of)
+    }
+
+    fn decode(&mut self, run: Run, frames: &mut [u8]) -> Result<(), EngineError> {
+        frames.copy_from_slice(&[u8::try_from(run.step).unwrap(), run.given]);
+        Ok(())
+    }
+}
+
+struct Supervisor {
+    channel: Channel<FromWorker, ToWorker>,
+    worker: thread::JoinHandle<reel_worker::Ending>,
+}
+
+impl Supervisor {
+    fn start(load: impl FnOnce() -> Result<Counter, EngineError> + Send + 'static) -> Self {
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let worker = thread::spawn(move || serve(&Channel::new(theirs), Instant::now(), load));
+        Self {
+            channel: Channel::new(ours),
+            worker,
+        }
+    }
+
+    fn ready(gate: Option<std::sync::mpsc::Receiver<()>>) -> Self {
+        let supervisor = Self::start(|| Ok(Counter { canary: 1.0, gate }));
+        assert!(matches!(
+            supervisor.hear(),
+            FromWorker::Hello { protocol: 1, .. }
+        ));
+        assert!(matches!(supervisor.hear(), FromWorker::Ready { .. }));
+        supervisor
+    }
+
+    fn hear(&self) -> FromWorker {
+        self.channel.receive().unwrap().0
+    }
+
+    fn hear_until(
+        &self,
+        wanted: impl Fn(&FromWorker) -> bool,
+    ) -> (FromWorker, Option<std::os::fd::OwnedFd>) {
+        loop {
+            let (message, fd) = self.channel.receive().unwrap();
+            if wanted(&message) {
+                return (message, fd);
+            }
+        }
+    }
+
+    fn say(&self, message: &ToWorker) {
+        self.channel.send(message, None).unwrap();
+    }
+}
+
+fn attempt(number: u8) -> Attempt {
+    Attempt {
+        job: [number; 16],
+        number: 1,
+    }
+}
+
+fn item(prompt: &str, steps: u32) -> Item {
+    Item {
+        mode: Mode::T2v,
+        prompt: prompt.into(),
+        negative_prompt: String::new(),
+        seed: 0,
+        steps,
+        guidance: 1.0,
+        fps: 8,
+        conditioning_frames: 0,
+    }
+}
+
+#[test]
+fn an_attempt_is_reported_step_by_step_and_ends_in_sealed_frames() {
+    let supervisor = Supervisor::ready(None);
+    supervisor.say(&ToWorker::Generate {
+        attempt: attempt(1),
+        item: item("x", 3),
+    });
+    assert_eq!(
+        supervisor.hear(),
+        FromWorker::Started {
+            attempt: attempt(1)
+        }
+    );
+    let (finished, fd) =
+        supervisor.hear_until(|message| matches!(message, FromWorker::Finished { .. }));
+    assert!(matches!(finished, FromWorker::Finished { attempt: a, .. } if a == attempt(1)));
+    assert_eq!(
+        Pixels::accept(fd.unwrap(), 2).unwrap().read().unwrap(),
+        [3, 0]
+    );
+}
+
+#[test]
+fn given_frames_reach_the_engine_and_wrong_ones_fail_the_attempt() {
+    let supervisor = Supervisor::ready(None);
+    let mut i2v = item("x", 1);
+    i2v.conditioning_frames = 1;
+    let pixels = Pixels::new(&[42]).unwrap();
+    let generate = ToWorker::Generate {
+        attempt: attempt(1),
+        item: i2v,
+    };
+    supervisor
+        .channel
+        .send(&generate, Some(pixels.as_fd()))
+        .unwrap();
+    let (_, fd) = supervisor.hear_until(|message| matches!(message, FromWorker::Finished { .. }));
+    assert_eq!(
+        Pixels::accept(fd.unwrap(), 2).unwrap().read().unwrap(),
+        [1, 42]
+    );
+    supervisor.say(&generate);
+    let (failed, _) = supervisor.hear_until(|message| matches!(message, FromWorker::Failed { .. }));
+    assert!(matches!(
+        failed,
+        FromWorker::Failed {
+            class: FailureClass::Soft,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn attempts_join_and_leave_between_steps() {
+    let (open, gate) = std::sync::mpsc::channel();
+    let supervisor = Supervisor::ready(Some(gate));
+    supervisor.say(&ToWorker::Generate {
+        attempt: attempt(1),
+        item: item("x", 100),
+    });
+    supervisor.say(&ToWorker::Generate {
+        attempt: attempt(2),
+        item: item("x", 2),
+    });
+    supervisor.say(&ToWorker::Cancel {
+        attempt: attempt(1),
+    });
+    supervisor.say(&ToWorker::Cancel {
+        attempt: attempt(9),
+    });
+    for _ in 0..100 {
+        open.send(()).unwrap();
+    }
+    let (cancelled, _) =
+        supervisor.hear_until(|message| matches!(message, FromWorker::Cancelled { .. }));
+    assert_eq!(
+        cancelled,
+        FromWorker::Cancelled {
+            attempt: attempt(1)
+        }
+    );
+    let (finished, _) =
+        supervisor.hear_until(|message| matches!(message, FromWorker::Finished { .. }));
+    assert!(matches!(finished, FromWorker::Finished { attempt: a, .. } if a == attempt(2)));
+}
+
+#[test]
+fn a_failed_attempt_leaves_the_worker_alive_and_a_lost_device_ends_it() {
+    let supervisor = Supervisor::ready(None);
+    supervisor.say(&ToWorker::Generate {
+        attempt: attempt(1),
+        item: item("impossible", 1),
+    });
+    supervisor.hear_until(|message| matches!(message, FromWorker::Failed { .. }));
+    supervisor.say(&ToWorker::Ping { nonce: 5 });
+    assert_eq!(supervisor.hear(), FromWorker::Pong { nonce: 5 });
+    supervisor.say(&ToWorker::Generate {
+        attempt: attempt(2),
+        item: item("deadly", 1),
+    });
+    let (fatal, _) = supervisor.hear_until(|message| matches!(message, FromWorker::Fatal { .. }));
+    assert_eq!(
+        fatal,
+        FromWorker::Fatal {
+            class: FailureClass::DeviceFatal,
+            message: "device lost".into()
+        }
+    );
+    assert!(matches!(
+        supervisor.worker.join().unwrap(),
+        reel_worker::Ending::Fatal(_)
+    ));
+}
+
+#[test]
+fn a_canary_that_sings_wrong_is_never_ready() {
+    let supervisor = Supervisor::start(|| {
+        Ok(Counter {
+            canary: 1.1,
+            gate: None,
+        })
+    });
+    assert!(matches!(supervisor.hear(), FromWorker::Hello { .. }));
+    assert!(matches!(
+        supervisor.hear(),
+        FromWorker::Fatal {
+            class: FailureClass::Boot,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_bundle_that_does_not_load_is_a_named_boot_failure() {
+    let supervisor = Supervisor::start(|| Err(EngineError::boot("no such bundle")));
+    assert_eq!(
+        supervisor.hear(),
+        FromWorker::Fatal {
+            class: FailureClass::Boot,
+            message: "no such bundle".into()
+        }
+    );
+}
+
+#[test]
+fn shutdown_waits_for_what_runs_and_a_closed_channel_ends_the_worker() {
+    let supervisor = Supervisor::ready(None);
+    supervisor.say(&ToWorker::Generate {
+        attempt: attempt(1),
+        item: item("x", 5),
+    });
+    supervisor.say(&ToWorker::Shutdown);
+    supervisor.hear_until(|message| matches!(message, FromWorker::Finished { .. }));
+    assert!(matches!(
+        supervisor.worker.join().unwrap(),
+        reel_worker::Ending::Asked
+    ));
+
+    let Supervisor { channel, worker } = Supervisor::ready(None);
+    drop(channel);
+    assert!(matches!(worker.join().unwrap(), reel_worker::Ending::Asked));
+}
+
+#[test]
+fn garbage_from_the_supervisor_breaks_the_conversation_by_name() {
+    let supervisor = Supervisor::ready(None);
+    rustix::net::send(
+        &supervisor.channel,
+        b"\xff",
+        rustix::net::SendFlags::empty(),
+    )
+    .unwrap();
+    let ending = supervisor.worker.join().unwrap();
+    assert!(matches!(
+        ending,
+        reel_worker::Ending::Broken(ChannelError::Decode(_))
+    ));
+}
