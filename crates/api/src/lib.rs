@@ -1,1 +1,29 @@
+//! What clients send and receive: OpenAI's Videos API, strictly typed, with documented extensions.
+//!
+//! - [`CreateVideo`] is a request, parsed field by field from JSON or a form, and turned into a
+//!   [`Job`](reel_domain::Job) against the [`Offer`]s of a deployment.
+//! - [`VideoObject`], [`ModelObject`] and their lists are answers.
+//! - [`Invalid`] says which parameter was wrong and how; [`ErrorBody`] is its envelope.
+//!
+//! Nothing here knows of sockets, files or clocks.
+#![forbid(unsafe_code)]
 
+mod create;
+mod fields;
+mod health;
+mod invalid;
+mod length;
+mod list;
+mod models;
+mod offer;
+mod video;
+
+pub use create::{CreateVideo, IMAGE_FIELD, Stamp};
+pub use fields::Fields;
+pub use health::{Readiness, ShapeReadiness};
+pub use invalid::{ErrorBody, ErrorObject, Invalid};
+pub use length::{Length, seconds_text};
+pub use list::{LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, ListVideos, SortOrder, content_variant};
+pub use models::{ModelDefaults, ModelList, ModelObject, ShapeObject};
+pub use offer::{Offer, Preset, Size};
+pub use video::{DeletedVideo, Progress, VideoError, VideoList, VideoObject, VideoStatus};
