@@ -1,0 +1,1 @@
+"""The default model of Reel: synthetic data, training, export and judging of `tiny-shapes`."""
