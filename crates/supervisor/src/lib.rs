@@ -1,1 +1,29 @@
+//! The one loop that joins the scheduler's decisions and the world.
+//!
+//! - [`driver`]: the loop: one event in, decisions, effects out
+//! - [`devices`]: which GPUs or processor shares there are
+//! - `reactions`: what each event means to the scheduler and to whoever waits
+//! - `effects`: what each command does; anything slow runs as its own task and comes back as an event
+//! - `workers`: the processes, and what their messages mean to the scheduler
+//! - `jobs`: living jobs as their clients see them
+//! - `encode`: frames to a published video
+//! - `publish`: the pool's picture for probes and pages
+//! - `metrics`: the pool in numbers
+#![forbid(unsafe_code)]
 
+pub mod devices;
+pub mod driver;
+
+mod effects;
+mod encode;
+mod event;
+mod jobs;
+mod metrics;
+mod publish;
+mod reactions;
+mod workers;
+
+pub use devices::Device;
+pub use driver::{Parts, Supervisor, SupervisorHandle, WorkerProgram};
+pub use event::{BakedBundle, BundleNews};
+pub use metrics::MetricsError;

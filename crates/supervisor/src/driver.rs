@@ -1,0 +1,239 @@
+//! The loop: carry out what was decided, wait for one event, decide again.
+//!
+//! Events of workers outrank requests of clients. Nothing here waits for anything else than the next event:
+//! spawning, reading, encoding and storing run beside the loop and come back as events.
+
+use crate::devices::Device;
+use crate::event::{BundleNews, EVENTS_MAX, Event};
+use crate::jobs::Jobs;
+use crate::metrics::{Metrics, MetricsError};
+use crate::workers::Workers;
+use prometheus::Registry;
+use reel_artifacts::Store;
+use reel_domain::{AttemptId, BundleKey, DeviceId, JobId, JobStatus, SlotId};
+use reel_journal::{JobRecord, Journal, VideoMeta};
+use reel_media::Ffmpeg;
+use reel_pool::handle::POOL_REQUESTS_MAX;
+use reel_pool::{JobBoard, PoolHandle, PoolRequest, PoolState};
+use reel_process::Spawner;
+use reel_protocol::Pixels;
+use reel_scheduler::{Config, Scheduler};
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+
+/// What the supervisor needs of the world.
+#[derive(Debug)]
+pub struct Parts {
+    /// The bounds of the scheduler.
+    pub config: Config,
+    /// The devices, in the order of their [`DeviceId`]s.
+    pub devices: Vec<Device>,
+    /// Slots on each device.
+    pub slots_per_device: u32,
+    /// Every bundle that the deployment serves, in the menu's order.
+    pub menu: Vec<BundleKey>,
+    /// The worker program.
+    pub worker: WorkerProgram,
+    /// Where workers get their temporary directories.
+    pub scratch_dir: PathBuf,
+    /// How long running jobs may go on after the first request to end.
+    pub drain_grace: Duration,
+    /// The durable jobs.
+    pub journal: Journal,
+    /// The videos.
+    pub store: Store,
+    /// The encoder.
+    pub ffmpeg: Ffmpeg,
+    /// The parent of every worker.
+    pub spawner: Spawner,
+    /// Where metrics are registered.
+    pub registry: Registry,
+}
+
+/// The worker program and what it needs to find.
+#[derive(Debug, Clone)]
+pub struct WorkerProgram {
+    /// The executable.
+    pub path: PathBuf,
+    /// The cache with weights and bundles.
+    pub cache_dir: PathBuf,
+    /// Threads that each worker computes with.
+    pub threads: NonZeroUsize,
+}
+
+/// The way to a running supervisor, for whoever bakes and whoever ends the process.
+#[derive(Debug, Clone)]
+pub struct SupervisorHandle {
+    events: mpsc::Sender<Event>,
+}
+
+impl SupervisorHandle {
+    /// A bundle of the menu changed.
+    pub async fn bundle(&self, key: BundleKey, news: BundleNews) {
+        // The loop is gone only when the process ends; then nobody needs the news.
+        let _ = self.events.send(Event::Bundle(key, news)).await;
+    }
+
+    /// As [`bundle`](Self::bundle), from a thread outside the runtime.
+    pub fn blocking_bundle(&self, key: BundleKey, news: BundleNews) {
+        let _ = self.events.blocking_send(Event::Bundle(key, news));
+    }
+
+    /// Ends the supervisor: the first time after what runs, then at once.
+    pub async fn shut_down(&self) {
+        let _ = self.events.send(Event::Shutdown).await;
+    }
+}
+
+/// The loop's state.
+#[derive(Debug)]
+pub struct Supervisor {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) jobs: Jobs,
+    pub(crate) workers: Workers,
+    /// Frames that wait for their encoder.
+    pub(crate) frames: BTreeMap<AttemptId, Pixels>,
+    /// Attempts whose given frames are being read; `true`: cancelled meanwhile.
+    pub(crate) reading: BTreeMap<AttemptId, bool>,
+    /// Published videos whose rows are not terminal yet.
+    pub(crate) published: BTreeMap<JobId, VideoMeta>,
+    /// How jobs ended whose rows are on their way to say so.
+    pub(crate) outcomes: BTreeMap<JobId, JobStatus>,
+    pub(crate) bundles: BTreeMap<BundleKey, BundleNews>,
+    pub(crate) menu: Vec<BundleKey>,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) worker: WorkerProgram,
+    pub(crate) scratch_dir: PathBuf,
+    pub(crate) journal: Journal,
+    pub(crate) store: Store,
+    pub(crate) ffmpeg: Ffmpeg,
+    pub(crate) spawner: Spawner,
+    pub(crate) metrics: Metrics,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) state: watch::Sender<Arc<PoolState>>,
+    pub(crate) queue_moved: bool,
+    /// Rows on their way to a terminal status.
+    pub(crate) ending: usize,
+    pub(crate) drain_grace: Duration,
+    pub(crate) halt_at: Option<Instant>,
+    inbox: mpsc::Receiver<Event>,
+    requests: mpsc::Receiver<PoolRequest>,
+}
+
+impl Supervisor {
+    /// A supervisor that has not begun, and the two ways to it.
+    ///
+    /// # Errors
+    /// When a metric is registered twice.
+    pub fn new(parts: Parts) -> Result<(Self, PoolHandle, SupervisorHandle), MetricsError> {
+        let shapes: Vec<_> = parts.menu.iter().map(|key| key.shape).collect();
+        let metrics = Metrics::register(&parts.registry, &shapes)?;
+        let (events, inbox) = mpsc::channel(EVENTS_MAX);
+        let (requester, requests) = mpsc::channel(POOL_REQUESTS_MAX);
+        let (state, watched) = watch::channel(Arc::new(PoolState::default()));
+        let board = Arc::new(JobBoard::default());
+        let slots = slots(parts.devices.len(), parts.slots_per_device);
+        let mut supervisor = Self {
+            scheduler: Scheduler::new(parts.config, slots, parts.menu.clone()),
+            jobs: Jobs::new(Arc::clone(&board)),
+            workers: Workers::default(),
+            frames: BTreeMap::new(),
+            reading: BTreeMap::new(),
+            published: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            bundles: BTreeMap::new(),
+            menu: parts.menu,
+            devices: parts.devices,
+            worker: parts.worker,
+            scratch_dir: parts.scratch_dir,
+            journal: parts.journal,
+            store: parts.store,
+            ffmpeg: parts.ffmpeg,
+            spawner: parts.spawner,
+            metrics,
+            events: events.clone(),
+            state,
+            queue_moved: false,
+            ending: 0,
+            drain_grace: parts.drain_grace,
+            halt_at: None,
+            inbox,
+            requests,
+        };
+        // Probes that come before the loop begins see the menu, not an empty pool.
+        supervisor.publish(Instant::now());
+        Ok((
+            supervisor,
+            PoolHandle::new(requester, watched, board),
+            SupervisorHandle { events },
+        ))
+    }
+
+    /// Takes back the jobs that an earlier run left unfinished, oldest first.
+    pub fn restore(&mut self, unfinished: Vec<JobRecord>, now: Instant) {
+        for JobRecord { job, attempts, .. } in unfinished {
+            self.jobs.insert(job.clone(), None, now);
+            self.jobs
+                .change(job.id, |progress| progress.attempt = attempts);
+            self.scheduler.restore(job, attempts, now);
+        }
+        self.queue_moved = true;
+    }
+
+    /// Runs until it was asked to end and everything has.
+    pub async fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            while let Some(command) = self.scheduler.poll_command() {
+                self.perform(command, now);
+            }
+            self.publish(now);
+            if self.is_over() {
+                break;
+            }
+            let event = self.next_event().await;
+            self.apply(event, Instant::now());
+        }
+        self.journal.close();
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let deadline = [self.scheduler.poll_timeout(), self.halt_at]
+            .into_iter()
+            .flatten()
+            .min();
+        tokio::select! {
+            biased;
+            Some(event) = self.inbox.recv() => event,
+            Some(request) = self.requests.recv() => Event::Request(request),
+            () = sleep_until(deadline) => Event::Timeout,
+        }
+    }
+
+    /// Every process is gone, every video is published, every row is written.
+    fn is_over(&self) -> bool {
+        self.scheduler.is_drained() && self.workers.len() == 0 && self.ending == 0
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn slots(devices: usize, per_device: u32) -> Vec<SlotId> {
+    (0..u32::try_from(devices).unwrap_or(u32::MAX))
+        .flat_map(|device| {
+            (0..per_device).map(move |index| SlotId {
+                device: DeviceId(device),
+                index,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,351 @@
+//! What each command does. Everything returns at once; anything slow comes back as an event.
+
+use crate::driver::Supervisor;
+use crate::encode::publish_video;
+use crate::event::{BakedBundle, BundleNews, Event};
+use crate::workers::{Process, Wanted, Worker, spoken};
+use reel_domain::{AttemptId, BundleKey, FaultClass, Job, JobId, Mode, Outcome, SlotId};
+use reel_journal::Ending;
+use reel_process::LaunchSpec;
+use reel_protocol::{Item, Pixels, ToWorker};
+use reel_scheduler::{Command, JobChange, WorkerEvent, WorkerId};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Variables of the supervisor's own environment that workers get too; everything else is set here or absent.
+const ENVIRONMENT_KEPT: [&str; 4] = ["LANG", "LD_LIBRARY_PATH", "RUST_BACKTRACE", "RUST_LOG"];
+
+impl Supervisor {
+    pub(crate) fn perform(&mut self, command: Command, now: Instant) {
+        tracing::trace!(?command, "perform");
+        match command {
+            Command::Spawn {
+                slot,
+                worker,
+                bundle,
+            } => self.spawn(slot, worker, bundle, now),
+            Command::Generate {
+                worker,
+                attempt,
+                job,
+            } => self.generate(worker, attempt, &job, now),
+            Command::Cancel { worker, attempt } => self.cancel_attempt(worker, attempt, now),
+            Command::Stop { worker } => self.stop(worker, now),
+            Command::Kill { worker, reason } => self.kill(worker, reason),
+            Command::Encode { attempt } => self.encode(attempt, now),
+            Command::Discard { attempt } => self.discard(attempt),
+            Command::Update { change } => self.update(&change),
+            Command::End {
+                id,
+                attempt,
+                outcome,
+            } => self.end(id, attempt, outcome),
+        }
+    }
+
+    // --- processes ---
+
+    fn spawn(&mut self, slot: SlotId, id: WorkerId, bundle: BundleKey, now: Instant) {
+        let Some(BundleNews::Baked(baked)) = self.bundles.get(&bundle) else {
+            // It was withdrawn between the decision and now.
+            return self
+                .scheduler
+                .handle_worker(id, WorkerEvent::SpawnFailed, now);
+        };
+        let scratch = self
+            .scratch_dir
+            .join(format!("{}-{id}", std::process::id()));
+        let spec = self.launch_spec(slot, baked, &scratch);
+        let label = format!("{id} slot {slot} {}", bundle.shape);
+        self.metrics
+            .spawns
+            .with_label_values(&[bundle.shape.to_string()])
+            .inc();
+        tracing::info!(worker = %id, %slot, %bundle, "spawning");
+        let worker = Worker {
+            slot,
+            bundle_id: baked.id.clone(),
+            bundle,
+            spawned: now,
+            scratch: scratch.clone(),
+            process: Process::Spawning {
+                wanted: Wanted::Alive,
+            },
+            capabilities: None,
+        };
+        self.workers.insert(id, worker);
+        let (spawner, events) = (self.spawner.clone(), self.events.clone());
+        tokio::spawn(async move {
+            make_scratch(&scratch).await;
+            let wrap = move |event| Event::Process(id, event);
+            let spawned = spawner.spawn(spec, label, events.clone(), wrap).await;
+            let _ = events.send(Event::Spawned(id, spawned)).await;
+        });
+    }
+
+    fn launch_spec(&self, slot: SlotId, bundle: &BakedBundle, scratch: &Path) -> LaunchSpec {
+        let device = &self.devices[slot.device.0 as usize];
+        let threads = self.worker.threads.to_string();
+        let args = [
+            "--bundle".into(),
+            bundle.dir.clone().into_os_string(),
+            "--cache-dir".into(),
+            self.worker.cache_dir.clone().into_os_string(),
+            "--device".into(),
+            device.engine_name.into(),
+            "--threads".into(),
+            threads.clone().into(),
+        ];
+        let mut env = vec![
+            ("CUDA_VISIBLE_DEVICES".into(), device.visible.clone()),
+            ("OMP_NUM_THREADS".into(), threads.into()),
+            ("TMPDIR".into(), scratch.as_os_str().to_owned()),
+            (
+                "TORCHINDUCTOR_CACHE_DIR".into(),
+                bundle.dir.join("torchinductor").into_os_string(),
+            ),
+            (
+                "TRITON_CACHE_DIR".into(),
+                bundle.dir.join("triton").into_os_string(),
+            ),
+        ];
+        env.extend(
+            ENVIRONMENT_KEPT
+                .into_iter()
+                .filter_map(|name| Some((name.into(), std::env::var_os(name)?))),
+        );
+        LaunchSpec {
+            program: self.worker.path.clone(),
+            args: args.into(),
+            env,
+        }
+    }
+
+    fn stop(&mut self, id: WorkerId, now: Instant) {
+        let Some(worker) = self.workers.get_mut(id) else {
+            return;
+        };
+        if !self.scheduler.is_draining() {
+            self.metrics
+                .evictions
+                .with_label_values(&[worker.bundle.shape.to_string()])
+                .inc();
+        }
+        match &mut worker.process {
+            Process::Spawning { wanted } => *wanted = (*wanted).max_of(Wanted::Stopped),
+            Process::Running(_) => self.tell(id, &ToWorker::Shutdown, None, now),
+        }
+    }
+
+    fn kill(&mut self, id: WorkerId, reason: FaultClass) {
+        self.metrics
+            .failures
+            .with_label_values(&[reason.as_str()])
+            .inc();
+        let Some(worker) = self.workers.get_mut(id) else {
+            return;
+        };
+        tracing::warn!(worker = %id, slot = %worker.slot, bundle = %worker.bundle, %reason, "killing");
+        match &mut worker.process {
+            Process::Spawning { wanted } => *wanted = Wanted::Killed,
+            Process::Running(process) => process.kill(),
+        }
+    }
+
+    /// Sends a message; a worker that does not take it has lost the thread.
+    fn tell(&mut self, id: WorkerId, message: &ToWorker, pixels: Option<&Pixels>, now: Instant) {
+        let Some(Worker {
+            process: Process::Running(process),
+            ..
+        }) = self.workers.get(id)
+        else {
+            return;
+        };
+        if let Err(error) = process.send(message, pixels.map(AsFd::as_fd)) {
+            tracing::warn!(worker = %id, %error, "the worker did not take a message");
+            self.scheduler.handle_worker(
+                id,
+                WorkerEvent::Broken {
+                    class: FaultClass::Desync,
+                },
+                now,
+            );
+        }
+    }
+
+    // --- attempts ---
+
+    fn generate(&mut self, worker: WorkerId, attempt: AttemptId, job: &Job, now: Instant) {
+        self.queue_moved = true;
+        let device = self
+            .workers
+            .get(worker)
+            .map(|worker| worker.slot.device.0 as usize);
+        let device = device.and_then(|device| Some(self.devices.get(device)?.name.clone()));
+        self.jobs
+            .change(attempt.job, |progress| progress.device = device);
+        if job.conditioning_frames == 0 {
+            return self.send_generate(worker, attempt, job, None, now);
+        }
+        self.reading.insert(attempt, false);
+        let (store, events) = (self.store.clone(), self.events.clone());
+        tokio::task::spawn_blocking(move || {
+            let frames = store.given(attempt.job).map_err(|error| error.to_string());
+            let pixels =
+                frames.and_then(|frames| Pixels::new(&frames).map_err(|error| error.to_string()));
+            let _ = events.blocking_send(Event::Given(worker, attempt, pixels));
+        });
+    }
+
+    pub(crate) fn send_generate(
+        &mut self,
+        worker: WorkerId,
+        attempt: AttemptId,
+        job: &Job,
+        given: Option<&Pixels>,
+        now: Instant,
+    ) {
+        let generate = ToWorker::Generate {
+            attempt: spoken(attempt),
+            item: item(job),
+        };
+        self.tell(worker, &generate, given, now);
+    }
+
+    fn cancel_attempt(&mut self, worker: WorkerId, attempt: AttemptId, now: Instant) {
+        match self.reading.get_mut(&attempt) {
+            // The worker has never heard of it; it ends when its frames are read.
+            Some(cancelled) => *cancelled = true,
+            None => self.tell(
+                worker,
+                &ToWorker::Cancel {
+                    attempt: spoken(attempt),
+                },
+                None,
+                now,
+            ),
+        }
+    }
+
+    fn encode(&mut self, attempt: AttemptId, now: Instant) {
+        let (Some(pixels), Some(live)) = (self.frames.remove(&attempt), self.jobs.get(attempt.job))
+        else {
+            tracing::error!(%attempt, "no frames to encode");
+            return;
+        };
+        let (shape, fps) = (live.job.bundle.shape, live.job.sampling.fps);
+        let (ffmpeg, store, events) =
+            (self.ffmpeg.clone(), self.store.clone(), self.events.clone());
+        let histogram = self.metrics.encode.clone();
+        tokio::spawn(async move {
+            let result = publish_video(ffmpeg, store, attempt, pixels, shape, fps).await;
+            histogram.observe(now.elapsed().as_secs_f64());
+            let _ = events.send(Event::Encoded(attempt, result)).await;
+        });
+    }
+
+    fn discard(&mut self, attempt: AttemptId) {
+        self.frames.remove(&attempt);
+        // A living job may have published a later attempt's video under the same name.
+        if self.jobs.get(attempt.job).is_none() {
+            self.remove_files(attempt.job);
+        }
+    }
+
+    /// Removes the video and the given frames of a job.
+    pub(crate) fn remove_files(&self, id: JobId) {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.remove(id) {
+                tracing::warn!(job = %id, %error, "files of a job that is gone could not be removed");
+            }
+        });
+    }
+
+    // --- jobs ---
+
+    fn update(&mut self, change: &JobChange) {
+        let JobChange {
+            id,
+            attempt,
+            status,
+            slot,
+        } = *change;
+        self.queue_moved = true;
+        self.journal.set_status(id, attempt, status, move |result| {
+            if let Err(error) = result {
+                tracing::error!(job = %id, %status, %error, "a status could not be stored");
+            }
+        });
+        self.jobs.change(id, |progress| {
+            progress.status = status;
+            progress.attempt = attempt;
+            progress.queue_position = None;
+            if slot.is_none() {
+                progress.device = None;
+                progress.stage = None;
+            }
+            if status == reel_domain::JobStatus::Queued {
+                progress.step = 0;
+            }
+        });
+    }
+
+    /// Makes the row terminal. Whoever waits is told by the event that comes back.
+    fn end(&mut self, id: JobId, attempt: u32, outcome: Outcome) {
+        self.queue_moved = true;
+        self.ending += 1;
+        self.outcomes.insert(id, outcome.status());
+        let video = self.published.remove(&id);
+        let ending = Ending {
+            outcome,
+            finished_at_ms: now_ms(),
+            video,
+        };
+        let events = self.events.clone();
+        self.journal.finish(id, attempt, ending, move |result| {
+            let _ = events.blocking_send(Event::Ended(id, result));
+        });
+    }
+}
+
+impl Wanted {
+    fn max_of(self, other: Self) -> Self {
+        if self == Self::Killed { self } else { other }
+    }
+}
+
+fn item(job: &Job) -> Item {
+    let sampling = &job.sampling;
+    Item {
+        mode: match job.mode {
+            Mode::T2v => reel_protocol::Mode::T2v,
+            Mode::I2v => reel_protocol::Mode::I2v,
+            Mode::Extend => reel_protocol::Mode::Extend,
+        },
+        prompt: sampling.prompt.as_str().to_owned(),
+        negative_prompt: sampling.negative_prompt.as_str().to_owned(),
+        seed: sampling.seed.value(),
+        steps: sampling.steps.value(),
+        guidance: sampling.guidance.value(),
+        fps: sampling.fps.value(),
+        conditioning_frames: job.conditioning_frames,
+    }
+}
+
+async fn make_scratch(scratch: &Path) {
+    let directory: PathBuf = scratch.to_owned();
+    if let Err(error) = tokio::fs::create_dir_all(&directory).await {
+        // The worker says so too, when it needs the directory.
+        tracing::error!(path = %directory.display(), %error, "no temporary directory for a worker");
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

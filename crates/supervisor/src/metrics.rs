@@ -1,0 +1,125 @@
+//! The pool in numbers. Every label combination that can be known is present at zero from the start.
+
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+use reel_domain::{FaultClass, Shape};
+use reel_scheduler::SlotPhase;
+
+/// A metric could not be registered.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics: {0}")]
+pub struct MetricsError(#[from] prometheus::Error);
+
+/// The families of the pool.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) slots: IntGaugeVec,
+    pub(crate) queued: IntGauge,
+    pub(crate) running: IntGauge,
+    pub(crate) spawns: IntCounterVec,
+    pub(crate) evictions: IntCounterVec,
+    pub(crate) jobs: IntCounterVec,
+    pub(crate) failures: IntCounterVec,
+    pub(crate) request_latency: HistogramVec,
+    pub(crate) cold_spawn: HistogramVec,
+    pub(crate) encode: Histogram,
+    pub(crate) worker_memory: GaugeVec,
+}
+
+const ENDINGS: [&str; 3] = ["completed", "failed", "cancelled"];
+
+impl Metrics {
+    /// Registers every family, with zeros for the shapes of the menu.
+    pub(crate) fn register(registry: &Registry, menu: &[Shape]) -> Result<Self, MetricsError> {
+        let metrics = Self {
+            slots: IntGaugeVec::new(Opts::new("reel_pool_size", "Slots by state"), &["state"])?,
+            queued: IntGauge::new("reel_pool_queued_jobs", "Jobs that wait")?,
+            running: IntGauge::new("reel_pool_running_jobs", "Jobs that a worker has")?,
+            spawns: counters("reel_pool_spawn_total", "Workers started", &["shape"])?,
+            evictions: counters(
+                "reel_pool_eviction_total",
+                "Idle workers stopped for another shape",
+                &["shape"],
+            )?,
+            jobs: counters(
+                "reel_pool_request_total",
+                "Jobs that ended",
+                &["shape", "status"],
+            )?,
+            failures: counters(
+                "reel_pool_worker_failure_total",
+                "Workers that ended unasked",
+                &["reason"],
+            )?,
+            request_latency: HistogramVec::new(
+                HistogramOpts::new(
+                    "reel_pool_request_latency_seconds",
+                    "Acceptance to the published video",
+                )
+                .buckets(vec![
+                    0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0,
+                ]),
+                &["shape"],
+            )?,
+            cold_spawn: HistogramVec::new(
+                HistogramOpts::new("reel_pool_cold_spawn_seconds", "Spawn to READY").buckets(vec![
+                    0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0,
+                ]),
+                &["shape"],
+            )?,
+            encode: Histogram::with_opts(
+                HistogramOpts::new("reel_pool_encode_seconds", "Frames to the published video")
+                    .buckets(vec![0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0]),
+            )?,
+            worker_memory: GaugeVec::new(
+                Opts::new(
+                    "reel_pool_worker_resident_bytes",
+                    "Resident memory of the worker in a slot",
+                ),
+                &["slot"],
+            )?,
+        };
+        metrics.enter(registry)?;
+        metrics.zero(menu);
+        Ok(metrics)
+    }
+
+    fn enter(&self, registry: &Registry) -> Result<(), MetricsError> {
+        registry.register(Box::new(self.slots.clone()))?;
+        registry.register(Box::new(self.queued.clone()))?;
+        registry.register(Box::new(self.running.clone()))?;
+        registry.register(Box::new(self.spawns.clone()))?;
+        registry.register(Box::new(self.evictions.clone()))?;
+        registry.register(Box::new(self.jobs.clone()))?;
+        registry.register(Box::new(self.failures.clone()))?;
+        registry.register(Box::new(self.request_latency.clone()))?;
+        registry.register(Box::new(self.cold_spawn.clone()))?;
+        registry.register(Box::new(self.encode.clone()))?;
+        registry.register(Box::new(self.worker_memory.clone()))?;
+        Ok(())
+    }
+
+    fn zero(&self, menu: &[Shape]) {
+        for phase in SlotPhase::ALL {
+            self.slots.with_label_values(&[phase.as_str()]);
+        }
+        for class in FaultClass::ALL {
+            self.failures.with_label_values(&[class.as_str()]);
+        }
+        for shape in menu.iter().map(ToString::to_string) {
+            self.spawns.with_label_values(&[&shape]);
+            self.evictions.with_label_values(&[&shape]);
+            self.request_latency.with_label_values(&[&shape]);
+            self.cold_spawn.with_label_values(&[&shape]);
+            for status in ENDINGS {
+                self.jobs.with_label_values(&[shape.as_str(), status]);
+            }
+        }
+    }
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    IntCounterVec::new(Opts::new(name, help), labels)
+}

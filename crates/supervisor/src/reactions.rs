@@ -1,0 +1,418 @@
+//! What each event means to the scheduler, and to whoever waits.
+
+use crate::driver::Supervisor;
+use crate::event::{BundleNews, Event};
+use crate::workers::{Meaning, Process, Wanted};
+use reel_domain::{AttemptId, BundleKey, Failure, FaultClass, JobId, JobStatus, Rejection};
+use reel_journal::{VideoMeta, WriteError};
+use reel_pool::{DeleteError, PoolRequest, Submission};
+use reel_process::worker::describe;
+use reel_process::{ProcessEvent, SpawnerError, WorkerProcess};
+use reel_protocol::{MemoryUse, Pixels, Stage};
+use reel_scheduler::{BundleOffer, CancelDecision, ExitReport, SlotPhase, WorkerEvent, WorkerId};
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+impl Supervisor {
+    pub(crate) fn apply(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Request(PoolRequest::Submit { submission, answer }) => {
+                self.submit(*submission, answer, now);
+            }
+            Event::Request(PoolRequest::Cancel { id, answer }) => {
+                if self.scheduler.cancel(id, now) == CancelDecision::NotRunning {
+                    tracing::debug!(job = %id, "cancel of a job that is not running");
+                }
+                // A job that has ended here may still be on its way to a terminal row.
+                self.jobs.await_cancel(id, answer);
+            }
+            Event::Request(PoolRequest::Delete { id, answer }) => self.delete(id, answer),
+            Event::Stored(id, result) => self.stored(id, result, now),
+            Event::Bundle(key, news) => self.bundle_changed(key, news, now),
+            Event::Spawned(worker, result) => self.spawned(worker, result, now),
+            Event::Process(worker, event) => self.process_event(worker, event, now),
+            Event::Given(worker, attempt, pixels) => self.given(worker, attempt, pixels, now),
+            Event::Encoded(attempt, result) => self.encoded(attempt, result),
+            Event::Ended(id, result) => self.ended(id, result),
+            Event::Shutdown => self.shut_down(now),
+            Event::Timeout => self.timeout(now),
+        }
+    }
+
+    // --- requests ---
+
+    fn submit(
+        &mut self,
+        submission: Submission,
+        answer: oneshot::Sender<Result<(), Rejection>>,
+        now: Instant,
+    ) {
+        let Submission { job, given } = submission;
+        let id = job.id;
+        if let Err(rejection) = self.scheduler.submit(job.clone(), now) {
+            // The gateway is gone if nobody listens; then nobody needs the answer.
+            let _ = answer.send(Err(rejection));
+            return;
+        }
+        self.jobs.insert(job.clone(), Some(answer), now);
+        let (journal, store, events) = (
+            self.journal.clone(),
+            self.store.clone(),
+            self.events.clone(),
+        );
+        tokio::task::spawn_blocking(move || {
+            let stored = if given.is_empty() {
+                Ok(())
+            } else {
+                store.put_given(id, &given)
+            };
+            match stored {
+                Ok(()) => journal.insert(&job, move |result| {
+                    let _ = events.blocking_send(Event::Stored(
+                        id,
+                        result.map_err(|error| error.to_string()),
+                    ));
+                }),
+                Err(error) => {
+                    let _ = events.blocking_send(Event::Stored(id, Err(error.to_string())));
+                }
+            }
+        });
+    }
+
+    fn stored(&mut self, id: JobId, result: Result<(), String>, now: Instant) {
+        match &result {
+            Ok(()) => self.jobs.stored(id),
+            Err(error) => {
+                tracing::error!(job = %id, error, "a job could not be stored");
+                self.jobs.refused(id, Rejection::NotDurable);
+            }
+        }
+        self.queue_moved = true;
+        self.scheduler.handle_stored(id, result.is_ok(), now);
+    }
+
+    fn delete(&self, id: JobId, answer: oneshot::Sender<Result<(), DeleteError>>) {
+        if self.jobs.get(id).is_some() {
+            let _ = answer.send(Err(DeleteError::Running));
+            return;
+        }
+        let store = self.store.clone();
+        self.journal.delete(id, move |result| {
+            let _ = answer.send(match result {
+                Ok(()) => store
+                    .remove(id)
+                    .map_err(|error| DeleteError::Storage(error.to_string())),
+                Err(WriteError::Unknown(_)) => Err(DeleteError::Unknown),
+                Err(error) => Err(DeleteError::Storage(error.to_string())),
+            });
+        });
+    }
+
+    // --- bundles ---
+
+    fn bundle_changed(&mut self, key: BundleKey, news: BundleNews, now: Instant) {
+        let offer = match &news {
+            BundleNews::Baked(baked) => Some(BundleOffer {
+                modes: baked.modes.clone(),
+            }),
+            _ => None,
+        };
+        self.bundles.insert(key.clone(), news);
+        self.scheduler.set_bundle(&key, offer, now);
+    }
+
+    // --- workers ---
+
+    fn spawned(&mut self, id: WorkerId, result: Result<WorkerProcess, SpawnerError>, now: Instant) {
+        let Some(worker) = self.workers.get_mut(id) else {
+            return;
+        };
+        match result {
+            Ok(process) => {
+                let before = std::mem::replace(&mut worker.process, Process::Running(process));
+                if let Process::Spawning { wanted } = before {
+                    self.catch_up(id, wanted);
+                }
+            }
+            Err(error) => {
+                tracing::error!(worker = %id, slot = %worker.slot, %error, "the worker could not be started");
+                self.metrics
+                    .failures
+                    .with_label_values(&[FaultClass::BootFailed.as_str()])
+                    .inc();
+                self.forget(id);
+                self.scheduler
+                    .handle_worker(id, WorkerEvent::SpawnFailed, now);
+            }
+        }
+    }
+
+    /// What was decided while the process was being made. Without work yet, stopping is ending.
+    fn catch_up(&self, id: WorkerId, wanted: Wanted) {
+        if wanted == Wanted::Alive {
+            return;
+        }
+        if let Some(Process::Running(process)) = self.workers.get(id).map(|worker| &worker.process)
+        {
+            process.kill();
+        }
+    }
+
+    fn process_event(&mut self, id: WorkerId, event: ProcessEvent, now: Instant) {
+        match event {
+            ProcessEvent::Message(message, fd) => {
+                let Some(worker) = self.workers.get_mut(id) else {
+                    return;
+                };
+                let meaning = worker.interpret(message, fd);
+                self.heard(id, meaning, now);
+            }
+            ProcessEvent::Broken(error) => {
+                let reason = error.to_string();
+                self.heard(
+                    id,
+                    Meaning::Broken {
+                        class: FaultClass::Desync,
+                        reason,
+                    },
+                    now,
+                );
+            }
+            ProcessEvent::Exited { status, tail } => self.exited(id, &describe(status), &tail, now),
+        }
+    }
+
+    fn heard(&mut self, id: WorkerId, meaning: Meaning, now: Instant) {
+        match meaning {
+            Meaning::Nothing => {}
+            Meaning::Event(event) => self.scheduler.handle_worker(id, event, now),
+            Meaning::Ready {
+                batch_max,
+                memory,
+                boot_us,
+            } => self.ready(id, batch_max, memory, boot_us, now),
+            Meaning::Step {
+                attempt,
+                stage,
+                step,
+                of,
+            } => self.stepped(id, attempt, stage, (step, of), now),
+            Meaning::Frames {
+                attempt,
+                pixels,
+                timings,
+                memory,
+            } => {
+                tracing::info!(
+                    worker = %id, %attempt, encode_us = timings.encode_us, denoise_us = timings.denoise_us,
+                    decode_us = timings.decode_us, "frames are here"
+                );
+                self.remember_memory(id, memory);
+                self.frames.insert(attempt, pixels);
+                self.scheduler
+                    .handle_worker(id, WorkerEvent::Finished { attempt }, now);
+            }
+            Meaning::Broken { class, reason } => {
+                tracing::error!(worker = %id, %class, reason, "the worker is broken");
+                self.scheduler
+                    .handle_worker(id, WorkerEvent::Broken { class }, now);
+            }
+        }
+    }
+
+    fn ready(
+        &mut self,
+        id: WorkerId,
+        batch_max: u32,
+        memory: MemoryUse,
+        boot_us: u64,
+        now: Instant,
+    ) {
+        self.remember_memory(id, memory);
+        let Some(worker) = self.workers.get(id) else {
+            return;
+        };
+        let spawn = now.saturating_duration_since(worker.spawned);
+        let shape = worker.bundle.shape.to_string();
+        self.metrics
+            .cold_spawn
+            .with_label_values(&[&shape])
+            .observe(spawn.as_secs_f64());
+        tracing::info!(
+            worker = %id, slot = %worker.slot, bundle = %worker.bundle, spawn_ms = spawn.as_millis(),
+            boot_us, resident_bytes = memory.resident_bytes, "ready"
+        );
+        self.scheduler
+            .handle_worker(id, WorkerEvent::Ready { batch_max }, now);
+    }
+
+    fn stepped(
+        &mut self,
+        id: WorkerId,
+        attempt: AttemptId,
+        stage: Stage,
+        (step, of): (u32, u32),
+        now: Instant,
+    ) {
+        self.scheduler
+            .handle_worker(id, WorkerEvent::Progress { attempt }, now);
+        let current = |progress: &reel_pool::JobProgress| progress.attempt == attempt.number;
+        self.jobs.change(attempt.job, |progress| {
+            if current(progress) {
+                progress.stage = Some(stage.as_str());
+                if stage == Stage::Denoise {
+                    (progress.step, progress.steps) = (step, of);
+                }
+            }
+        });
+    }
+
+    fn remember_memory(&self, id: WorkerId, memory: MemoryUse) {
+        if let Some(worker) = self.workers.get(id) {
+            let gauge = self
+                .metrics
+                .worker_memory
+                .with_label_values(&[worker.slot.to_string()]);
+            gauge.set(memory.resident_bytes as f64);
+        }
+    }
+
+    fn exited(&mut self, id: WorkerId, how: &str, tail: &[String], now: Instant) {
+        let phase = self
+            .scheduler
+            .snapshot()
+            .find(|slot| slot.worker == Some(id))
+            .map(|slot| slot.phase);
+        match phase {
+            Some(SlotPhase::Stopping | SlotPhase::Killing) => {
+                tracing::info!(worker = %id, how, "the worker has ended");
+            }
+            Some(SlotPhase::Starting) => self.died(id, FaultClass::BootFailed, how, tail),
+            _ => self.died(id, FaultClass::Crash, how, tail),
+        }
+        self.forget(id);
+        let report = ExitReport {
+            description: how.to_owned(),
+        };
+        self.scheduler
+            .handle_worker(id, WorkerEvent::Exited(report), now);
+    }
+
+    fn died(&self, id: WorkerId, class: FaultClass, how: &str, tail: &[String]) {
+        self.metrics
+            .failures
+            .with_label_values(&[class.as_str()])
+            .inc();
+        tracing::error!(worker = %id, %class, how, output = tail.join("\n"), "the worker has died");
+    }
+
+    /// The process is gone, and its temporary directory goes too.
+    fn forget(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.remove(id) else {
+            return;
+        };
+        let _ = self
+            .metrics
+            .worker_memory
+            .remove_label_values(&[worker.slot.to_string()]);
+        tokio::task::spawn_blocking(move || {
+            let _ = std::fs::remove_dir_all(worker.scratch);
+        });
+    }
+
+    // --- attempts ---
+
+    fn given(
+        &mut self,
+        worker: WorkerId,
+        attempt: AttemptId,
+        pixels: Result<Pixels, String>,
+        now: Instant,
+    ) {
+        let cancelled = self.reading.remove(&attempt).unwrap_or(false);
+        let Some(live) = self.jobs.get(attempt.job) else {
+            return;
+        };
+        let job = live.job.clone();
+        match pixels {
+            _ if cancelled => {
+                self.scheduler
+                    .handle_worker(worker, WorkerEvent::Cancelled { attempt }, now);
+            }
+            Ok(pixels) => self.send_generate(worker, attempt, &job, Some(&pixels), now),
+            Err(error) => {
+                tracing::error!(%attempt, error, "the given frames could not be read");
+                let message = "the given frames could not be read".to_owned();
+                self.scheduler
+                    .handle_worker(worker, WorkerEvent::Failed { attempt, message }, now);
+            }
+        }
+    }
+
+    fn encoded(&mut self, attempt: AttemptId, result: Result<VideoMeta, Failure>) {
+        let result = result.map(|video| {
+            self.published.insert(attempt.job, video);
+        });
+        self.scheduler.handle_encoded(attempt, result);
+    }
+
+    fn ended(&mut self, id: JobId, result: Result<(), WriteError>) {
+        self.ending -= 1;
+        match result {
+            Ok(()) => self.announce(id),
+            // The row stays as it is, and the next start finds the job unfinished: nothing is lost.
+            Err(error) => {
+                tracing::error!(job = %id, %error, "the end of a job could not be stored");
+                self.outcomes.remove(&id);
+            }
+        }
+    }
+
+    /// The row is terminal: now everybody may know.
+    fn announce(&mut self, id: JobId) {
+        let Some(status) = self.outcomes.remove(&id) else {
+            return;
+        };
+        let Some(live) = self.jobs.ended(id, status) else {
+            return;
+        };
+        let shape = live.job.bundle.shape.to_string();
+        let took = live.accepted.elapsed();
+        self.metrics
+            .jobs
+            .with_label_values(&[shape.as_str(), status.as_str()])
+            .inc();
+        if status == JobStatus::Completed {
+            self.metrics
+                .request_latency
+                .with_label_values(&[&shape])
+                .observe(took.as_secs_f64());
+        }
+        tracing::info!(job = %id, %status, took_ms = took.as_millis(), "the job has ended");
+    }
+
+    // --- time and the end ---
+
+    fn timeout(&mut self, now: Instant) {
+        self.scheduler.handle_timeout(now);
+        if self.halt_at.is_some_and(|at| at <= now) {
+            self.halt(now);
+        }
+    }
+
+    fn shut_down(&mut self, now: Instant) {
+        if self.scheduler.is_draining() {
+            return self.halt(now);
+        }
+        tracing::info!(grace = ?self.drain_grace, running = self.jobs.len(), "draining");
+        self.halt_at = Some(now + self.drain_grace);
+        self.scheduler.drain(now);
+    }
+
+    fn halt(&mut self, now: Instant) {
+        tracing::warn!("ending at once; unfinished jobs go on at the next start");
+        self.halt_at = None;
+        self.scheduler.halt(now);
+    }
+}
