@@ -104,6 +104,10 @@ impl Store {
     ///
     /// # Errors
     /// When the disk refuses; then nothing is visible.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what is published cannot be written to any more"
+    )]
     pub fn publish(&self, staging: Staging) -> Result<Published, StoreError> {
         let published = staging.seal().map_err(failed("sync", staging.path()))?;
         let directory = self.video_directory(staging.attempt().job);

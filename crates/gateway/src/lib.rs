@@ -1,1 +1,30 @@
+//! The HTTP surface: OpenAI's Videos API in front of the pool.
+//!
+//! A request becomes a valid [`Job`](reel_domain::Job) at this edge, or an answer that names what is wrong; only
+//! valid jobs reach the pool, as one message each. Status and content are read from the journal, the files and the
+//! pool's board, without asking the supervisor.
+//!
+//! - [`router`] is everything between a parsed HTTP request and its response; it is tested without a socket.
+//! - [`serve`] is everything below: connections, their number, their deadlines, their orderly end.
+//! - `respond` is the one place where an error becomes a status code.
+#![forbid(unsafe_code)]
 
+mod config;
+mod content;
+mod create;
+mod gateway;
+mod health;
+mod intake;
+mod metrics;
+mod models;
+mod range;
+mod respond;
+mod router;
+mod serve;
+mod videos;
+mod view;
+
+pub use config::{GatewayConfig, ServeLimits};
+pub use gateway::Parts;
+pub use router::router;
+pub use serve::{serve, serve_with};

@@ -1,0 +1,59 @@
+//! Every limit of the HTTP surface, with its default.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// What an operator may choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayConfig {
+    /// Where to listen. Loopback, unless told otherwise: there are no keys yet.
+    pub listen: SocketAddr,
+    /// Largest request body, in bytes. Holds the largest image and what a form adds to it.
+    pub body_bytes_max: usize,
+    /// Longest time that a request body may take to arrive.
+    pub body_read_deadline: Duration,
+    /// Requests for new videos that are read at the same time; more are shed with 503. Times
+    /// [`body_bytes_max`](Self::body_bytes_max), this bounds the memory that request bodies take.
+    pub creates_at_once_max: usize,
+    /// Images that are decoded at the same time; more wait.
+    pub image_decodes_at_once_max: usize,
+    /// What a connection may do.
+    pub serve: ServeLimits,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            body_bytes_max: reel_media::IMAGE_BYTES_MAX + 64 * 1024,
+            body_read_deadline: Duration::from_secs(60),
+            creates_at_once_max: 64,
+            image_decodes_at_once_max: 2,
+            serve: ServeLimits::default(),
+        }
+    }
+}
+
+/// Limits of connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServeLimits {
+    /// Open connections; more wait in the kernel's queue.
+    pub connections_max: usize,
+    /// Longest time for the head of a request, idle time of a kept connection included.
+    pub head_read_deadline: Duration,
+    /// Largest head of a request, in bytes.
+    pub head_bytes_max: usize,
+    /// Longest time that responses in flight get after a shutdown began.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for ServeLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_024,
+            head_read_deadline: Duration::from_secs(30),
+            head_bytes_max: 32 * 1024,
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}

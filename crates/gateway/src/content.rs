@@ -1,0 +1,139 @@
+//! The video itself: whole or in part, never twice for nothing.
+
+use crate::gateway::{Gateway, blocking};
+use crate::range::{Wanted, wanted};
+use crate::respond::ApiError;
+use crate::videos::{Pairs, pairs, video_id};
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use reel_artifacts::OpenVideo;
+use reel_domain::{JobId, JobStatus};
+use reel_journal::VideoMeta;
+use std::io::SeekFrom;
+use std::sync::Arc;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio_util::io::ReaderStream;
+
+/// Bytes that are read from the disk at a time.
+const CHUNK_BYTES: usize = 128 * 1024;
+
+/// `GET` and `HEAD /v1/videos/{id}/content`
+pub(crate) async fn content(
+    State(gateway): State<Arc<Gateway>>,
+    id: Result<Path<String>, PathRejection>,
+    query: Pairs,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let id = video_id(id)?;
+    reel_api::content_variant(pairs(query)?)?;
+    let etag = etag(&completed(&gateway, id).await?)?;
+    if is_known(&headers, &etag) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    let video = open(&gateway, id).await?;
+    match wanted_part(&headers, &etag, video.bytes) {
+        Wanted::Whole => whole(id, video, etag),
+        Wanted::Part { first, last } => part(id, video, etag, first, last).await,
+        Wanted::Nothing => Err(ApiError::RangeNotSatisfiable { bytes: video.bytes }),
+    }
+}
+
+async fn completed(gateway: &Gateway, id: JobId) -> Result<VideoMeta, ApiError> {
+    let record = gateway.record(id).await?;
+    match record.status {
+        JobStatus::Completed => record.video.ok_or(ApiError::ContentMissing),
+        status => Err(ApiError::NoContent(status)),
+    }
+}
+
+fn etag(video: &VideoMeta) -> Result<HeaderValue, ApiError> {
+    HeaderValue::try_from(format!("\"{}\"", video.sha256))
+        .map_err(|error| ApiError::Internal(error.to_string()))
+}
+
+/// The client has this very file.
+fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    let known = headers.get(header::IF_NONE_MATCH);
+    let Some(known) = known.and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let same = |candidate: &str| {
+        let candidate = candidate.trim();
+        candidate == "*" || candidate.strip_prefix("W/").unwrap_or(candidate) == etag
+    };
+    known.split(',').any(same)
+}
+
+async fn open(gateway: &Gateway, id: JobId) -> Result<OpenVideo, ApiError> {
+    let store = gateway.store.clone();
+    let video = blocking(move || store.open_video(id)).await??;
+    video.ok_or(ApiError::ContentMissing)
+}
+
+fn wanted_part(headers: &HeaderMap, etag: &HeaderValue, bytes: u64) -> Wanted {
+    // A part of another file is of no use: then all of this one is sent.
+    let condition = headers.get(header::IF_RANGE);
+    let range = headers.get(header::RANGE);
+    match range.and_then(|value| value.to_str().ok()) {
+        Some(range) if condition.is_none_or(|condition| condition == etag) => wanted(range, bytes),
+        _ => Wanted::Whole,
+    }
+}
+
+fn whole(id: JobId, video: OpenVideo, etag: HeaderValue) -> Result<Response, ApiError> {
+    let body = ReaderStream::with_capacity(File::from_std(video.file), CHUNK_BYTES);
+    let headers = headers(id, etag, video.bytes)?;
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+async fn part(
+    id: JobId,
+    video: OpenVideo,
+    etag: HeaderValue,
+    first: u64,
+    last: u64,
+) -> Result<Response, ApiError> {
+    let mut file = File::from_std(video.file);
+    file.seek(SeekFrom::Start(first))
+        .await
+        .map_err(|error| ApiError::Internal(error.to_string()))?;
+    let length = last - first + 1;
+    let body = ReaderStream::with_capacity(file.take(length), CHUNK_BYTES);
+    let range = format!("bytes {first}-{last}/{}", video.bytes);
+    Ok((
+        StatusCode::PARTIAL_CONTENT,
+        headers(id, etag, length)?,
+        [(header::CONTENT_RANGE, range)],
+        Body::from_stream(body),
+    )
+        .into_response())
+}
+
+fn headers(
+    id: JobId,
+    etag: HeaderValue,
+    length: u64,
+) -> Result<[(HeaderName, HeaderValue); 7], ApiError> {
+    // An id is letters and digits: safe as a name.
+    let disposition = HeaderValue::try_from(format!("inline; filename=\"{id}.mp4\""))
+        .map_err(|error| ApiError::Internal(error.to_string()))?;
+    Ok([
+        (header::CONTENT_TYPE, HeaderValue::from_static("video/mp4")),
+        (header::CONTENT_LENGTH, HeaderValue::from(length)),
+        (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
+        (header::ETAG, etag),
+        (
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("private, no-cache"),
+        ),
+        (header::CONTENT_DISPOSITION, disposition),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+    ])
+}

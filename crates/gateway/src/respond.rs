@@ -1,0 +1,247 @@
+//! The one place where an error becomes an HTTP response.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use reel_api::{ErrorBody, ErrorObject, Invalid};
+use reel_artifacts::StoreError;
+use reel_domain::{JobStatus, Rejection};
+use reel_journal::ReadError;
+use reel_media::ImageError;
+use reel_pool::{CancelError, DeleteError};
+use std::time::Duration;
+
+/// When to come back after a full queue: about the length of a job.
+const RETRY_QUEUE_FULL: Duration = Duration::from_secs(5);
+/// When to come back while the server drains or bakes: about the length of a restart.
+const RETRY_NOT_SERVING: Duration = Duration::from_secs(10);
+/// When to come back after a moment of overload.
+const RETRY_OVERLOADED: Duration = Duration::from_secs(1);
+
+/// Everything that can go wrong with a request. The `Display` text is for the client: it never holds paths, and
+/// nothing of the client's text but what [`Invalid`] quotes.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error("the body is larger than {0} bytes")]
+    BodyTooLarge(usize),
+    #[error("the body did not arrive within {} s", .0.as_secs())]
+    BodyLate(Duration),
+    #[error("the body could not be read to its end")]
+    BodyBroken,
+    #[error("send the request as application/json or multipart/form-data")]
+    UnsupportedMediaType,
+    #[error("there is no such route")]
+    UnknownRoute,
+    #[error("this route does not have that method")]
+    WrongMethod,
+    #[error("there is no such video")]
+    UnknownVideo,
+    #[error("there is no model of that name")]
+    UnknownModel,
+    #[error("{}", no_content(*.0))]
+    NoContent(JobStatus),
+    #[error("the range is outside the {bytes} bytes of the video")]
+    RangeNotSatisfiable { bytes: u64 },
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    #[error("too many requests at once; try again later")]
+    Shed,
+    #[error(transparent)]
+    Cancel(#[from] CancelError),
+    #[error(transparent)]
+    Delete(#[from] DeleteError),
+    #[error("the journal cannot be read")]
+    Journal(#[from] ReadError),
+    #[error("the video cannot be read")]
+    Store(#[from] StoreError),
+    #[error("the video is missing although its job is completed")]
+    ContentMissing,
+    #[error("internal error")]
+    Internal(String),
+}
+
+/// Where an error lands in HTTP and in OpenAI's envelope.
+struct Mapping {
+    status: StatusCode,
+    code: &'static str,
+    param: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+impl Mapping {
+    const fn new(status: StatusCode, code: &'static str) -> Self {
+        Self {
+            status,
+            code,
+            param: None,
+            retry_after: None,
+        }
+    }
+
+    const fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    fn param(mut self, param: &str) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+}
+
+impl ApiError {
+    fn mapping(&self) -> Mapping {
+        use StatusCode as S;
+        match self {
+            Self::Invalid(invalid) => Mapping {
+                param: invalid.param.clone(),
+                ..Mapping::new(S::BAD_REQUEST, invalid.code)
+            },
+            Self::Image(_) => {
+                Mapping::new(S::BAD_REQUEST, "invalid_image").param(reel_api::IMAGE_FIELD)
+            }
+            Self::BodyTooLarge(_) => Mapping::new(S::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::BodyLate(_) => Mapping::new(S::REQUEST_TIMEOUT, "body_late"),
+            Self::BodyBroken => Mapping::new(S::BAD_REQUEST, "body_broken"),
+            Self::UnsupportedMediaType => {
+                Mapping::new(S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+            }
+            Self::UnknownRoute => Mapping::new(S::NOT_FOUND, "unknown_route"),
+            Self::WrongMethod => Mapping::new(S::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::UnknownVideo => Mapping::new(S::NOT_FOUND, "video_not_found").param("video_id"),
+            Self::UnknownModel => Mapping::new(S::NOT_FOUND, "model_not_found").param("model"),
+            Self::NoContent(status) => Mapping::new(S::NOT_FOUND, no_content_code(*status)),
+            Self::RangeNotSatisfiable { .. } => {
+                Mapping::new(S::RANGE_NOT_SATISFIABLE, "range_not_satisfiable")
+            }
+            Self::Rejected(rejection) => rejected(rejection),
+            Self::Shed => {
+                Mapping::new(S::SERVICE_UNAVAILABLE, "overloaded").retry_after(RETRY_OVERLOADED)
+            }
+            Self::Cancel(error) => not_cancelled(error),
+            Self::Delete(error) => not_deleted(error),
+            Self::Journal(_) | Self::Store(_) | Self::ContentMissing | Self::Internal(_) => {
+                Mapping::new(S::INTERNAL_SERVER_ERROR, "internal_error")
+            }
+        }
+    }
+
+    /// What an operator has to know, beyond what the client is told.
+    fn log(&self) {
+        match self {
+            Self::Journal(error) => tracing::error!(%error, "journal read failed"),
+            Self::Store(error) => tracing::error!(%error, "artifact read failed"),
+            Self::Delete(DeleteError::Storage(error)) => tracing::error!(error, "delete failed"),
+            Self::Internal(error) => tracing::error!(error, "handler failed"),
+            Self::ContentMissing => tracing::error!("a completed job has no video file"),
+            _ => {}
+        }
+    }
+}
+
+fn rejected(rejection: &Rejection) -> Mapping {
+    use StatusCode as S;
+    let to = |status| Mapping::new(status, rejection.as_str());
+    match rejection {
+        Rejection::QueueFull { .. } => to(S::TOO_MANY_REQUESTS).retry_after(RETRY_QUEUE_FULL),
+        Rejection::BundleUnknown(_) => to(S::BAD_REQUEST).param("size"),
+        Rejection::ModeUnsupported { .. } => to(S::BAD_REQUEST).param("model"),
+        Rejection::BundleNotReady(_) | Rejection::BundleResting(_) | Rejection::Draining => {
+            to(S::SERVICE_UNAVAILABLE).retry_after(RETRY_NOT_SERVING)
+        }
+        Rejection::Overloaded => to(S::SERVICE_UNAVAILABLE).retry_after(RETRY_OVERLOADED),
+        Rejection::NotDurable => to(S::INSUFFICIENT_STORAGE),
+    }
+}
+
+fn not_cancelled(error: &CancelError) -> Mapping {
+    use StatusCode as S;
+    match error {
+        // Only a job that ended meanwhile; whoever asks again finds out how.
+        CancelError::NotRunning => Mapping::new(S::CONFLICT, "not_running"),
+        CancelError::StillStopping => {
+            Mapping::new(S::CONFLICT, "still_stopping").retry_after(RETRY_OVERLOADED)
+        }
+        CancelError::Overloaded => {
+            Mapping::new(S::SERVICE_UNAVAILABLE, "overloaded").retry_after(RETRY_OVERLOADED)
+        }
+    }
+}
+
+fn not_deleted(error: &DeleteError) -> Mapping {
+    use StatusCode as S;
+    match error {
+        DeleteError::Unknown => Mapping::new(S::NOT_FOUND, "video_not_found").param("video_id"),
+        DeleteError::Running => {
+            Mapping::new(S::CONFLICT, "still_stopping").retry_after(RETRY_OVERLOADED)
+        }
+        DeleteError::Storage(_) => Mapping::new(S::INTERNAL_SERVER_ERROR, "internal_error"),
+        DeleteError::Overloaded => {
+            Mapping::new(S::SERVICE_UNAVAILABLE, "overloaded").retry_after(RETRY_OVERLOADED)
+        }
+    }
+}
+
+fn no_content(status: JobStatus) -> &'static str {
+    match status {
+        JobStatus::Failed => "the job failed: there is no video",
+        JobStatus::Cancelled => "the job was cancelled: there is no video",
+        JobStatus::Expired => "the video was removed because its time was up",
+        _ => "the video is not ready yet",
+    }
+}
+
+fn no_content_code(status: JobStatus) -> &'static str {
+    match status {
+        JobStatus::Failed => "video_failed",
+        JobStatus::Cancelled => "video_cancelled",
+        JobStatus::Expired => "video_expired",
+        _ => "video_not_ready",
+    }
+}
+
+/// The client-safe text. What failed inside the server is nobody's business outside.
+fn message(error: &ApiError) -> String {
+    match error {
+        ApiError::Delete(DeleteError::Storage(_)) => "the job could not be removed".into(),
+        _ => error.to_string(),
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.log();
+        let mapping = self.mapping();
+        let body = ErrorBody {
+            error: ErrorObject {
+                message: message(&self),
+                kind: kind(mapping.status),
+                param: mapping.param,
+                code: Some(mapping.code),
+            },
+        };
+        let mut response = (mapping.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        if let Some(delay) = mapping.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs()));
+        }
+        if let Self::RangeNotSatisfiable { bytes } = self
+            && let Ok(range) = format!("bytes */{bytes}").parse()
+        {
+            headers.insert(header::CONTENT_RANGE, range);
+        }
+        response
+    }
+}
+
+fn kind(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request_error",
+    }
+}

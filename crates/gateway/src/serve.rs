@@ -1,0 +1,107 @@
+//! Connections: how many, how slow, and how they end.
+
+use crate::config::ServeLimits;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// Pause after a failed accept, which mostly means that file descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `router` on `listener` under the default [`ServeLimits`] until `shutdown` is ready.
+///
+/// # Errors
+/// None at present; a listener that fails is retried.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    serve_with(listener, router, ServeLimits::default(), shutdown).await
+}
+
+/// Serves `router` on `listener` until `shutdown` is ready; then accepts nothing more, lets responses in flight
+/// finish within [`ServeLimits::shutdown_grace`], and returns.
+///
+/// # Errors
+/// None at present; a listener that fails is retried.
+pub async fn serve_with(
+    listener: TcpListener,
+    router: Router,
+    limits: ServeLimits,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let graceful = GracefulShutdown::new();
+    tokio::select! {
+        biased;
+        () = pin!(shutdown) => {}
+        () = accept_all(&listener, &router, &limits, &graceful) => {}
+    }
+    drop(listener);
+    let ended = tokio::time::timeout(limits.shutdown_grace, graceful.shutdown()).await;
+    if ended.is_err() {
+        tracing::warn!(grace = ?limits.shutdown_grace, "connections were cut at shutdown");
+    }
+    Ok(())
+}
+
+async fn accept_all(
+    listener: &TcpListener,
+    router: &Router,
+    limits: &ServeLimits,
+    graceful: &GracefulShutdown,
+) {
+    let places = Arc::new(Semaphore::new(limits.connections_max));
+    loop {
+        // The semaphore is never closed; were it, nothing could be accepted any more.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let Some(stream) = accept(listener).await else {
+            continue;
+        };
+        let connection = graceful.watch(connection(stream, router.clone(), limits));
+        tokio::spawn(async move {
+            // A connection that ends badly is the client's affair: it went away, or was too slow.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn accept(listener: &TcpListener) -> Option<TcpStream> {
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // Small answers should not wait for the acknowledgement of earlier ones.
+            let _ = stream.set_nodelay(true);
+            Some(stream)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "accept failed");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+fn connection(
+    stream: TcpStream,
+    router: Router,
+    limits: &ServeLimits,
+) -> http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>> {
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_read_deadline)
+        .max_header_size(limits.head_bytes_max)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+}

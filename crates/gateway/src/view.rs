@@ -1,0 +1,163 @@
+//! What the journal and the pool know, as the objects that clients read.
+
+use reel_api::{
+    ModelDefaults, ModelObject, Offer, Preset, Progress, Readiness, ShapeObject, ShapeReadiness,
+    Size, VideoObject, seconds_text,
+};
+use reel_domain::{Job, JobStatus, Shape};
+use reel_journal::JobRecord;
+use reel_pool::{BundleState, Catalog, JobProgress, ModelEntry, PoolState};
+
+/// A job's row, with what the board knows beyond it. A terminal row is the truth: what the board said before
+/// does not count any more.
+pub(crate) fn video(record: JobRecord, live: Option<JobProgress>) -> VideoObject {
+    let progress = match live {
+        Some(live) if !record.status.is_terminal() => live_progress(live),
+        _ => stored_progress(&record),
+    };
+    VideoObject::new(record.job, progress)
+}
+
+/// A job that was accepted just now.
+pub(crate) fn accepted(job: Job, live: Option<JobProgress>) -> VideoObject {
+    let record = JobRecord {
+        job,
+        status: JobStatus::Queued,
+        attempts: 0,
+        started_at_ms: None,
+        finished_at_ms: None,
+        failure: None,
+        video: None,
+    };
+    video(record, live)
+}
+
+fn live_progress(live: JobProgress) -> Progress {
+    Progress {
+        status: live.status,
+        percent: live.percent(),
+        attempts: live.attempt,
+        finished_at_ms: None,
+        failure: None,
+        stage: live.stage,
+        step: live.step,
+        queue_position: live.queue_position,
+        device: live.device,
+    }
+}
+
+fn stored_progress(record: &JobRecord) -> Progress {
+    let completed = record.status == JobStatus::Completed;
+    let steps = record.job.sampling.steps.value();
+    Progress {
+        status: record.status,
+        percent: if completed { 100 } else { 0 },
+        attempts: record.attempts,
+        finished_at_ms: record.finished_at_ms,
+        failure: record.failure.clone(),
+        stage: None,
+        step: if completed { steps } else { 0 },
+        queue_position: None,
+        device: None,
+    }
+}
+
+/// The catalog as requests need to know it.
+pub(crate) fn offers(catalog: &Catalog) -> Vec<Offer<'_>> {
+    catalog.models().iter().map(offer).collect()
+}
+
+fn offer(entry: &ModelEntry) -> Offer<'_> {
+    Offer {
+        model: &entry.name,
+        shapes: &entry.shapes,
+        modes: &entry.modes,
+        preset: Preset {
+            shape: entry.defaults.shape,
+            fps: entry.defaults.fps,
+            steps: entry.defaults.steps,
+            guidance: entry.defaults.guidance,
+            negative_prompt: &entry.defaults.negative_prompt,
+        },
+    }
+}
+
+/// A model with the state of its shapes.
+pub(crate) fn model_object(entry: &ModelEntry, pool: &PoolState) -> ModelObject {
+    let shapes = entry.shapes.iter();
+    ModelObject {
+        id: entry.name.to_string(),
+        object: "model",
+        created: entry.created_at_s,
+        owned_by: "reel",
+        description: entry.description.clone(),
+        modes: entry.modes.iter().map(|mode| mode.as_str()).collect(),
+        defaults: defaults(entry),
+        shapes: shapes
+            .map(|shape| shape_object(entry, *shape, pool))
+            .collect(),
+    }
+}
+
+fn defaults(entry: &ModelEntry) -> ModelDefaults {
+    let defaults = &entry.defaults;
+    ModelDefaults {
+        shape: defaults.shape.to_string(),
+        fps: defaults.fps.value(),
+        num_inference_steps: defaults.steps.value(),
+        guidance_scale: defaults.guidance.value(),
+        negative_prompt: defaults.negative_prompt.as_str().to_owned(),
+    }
+}
+
+fn shape_object(entry: &ModelEntry, shape: Shape, pool: &PoolState) -> ShapeObject {
+    let state = state_of(entry, shape, pool);
+    ShapeObject {
+        shape: shape.to_string(),
+        size: Size::from(shape).to_string(),
+        num_frames: shape.frames(),
+        seconds: seconds_text(shape, entry.defaults.fps),
+        state: state.as_str(),
+        baking_percent: baking_percent(state),
+        reason: reason(state),
+    }
+}
+
+fn state_of<'a>(entry: &ModelEntry, shape: Shape, pool: &'a PoolState) -> &'a BundleState {
+    let mut bundles = pool.bundles.iter();
+    bundles
+        .find(|bundle| bundle.key.model == entry.name && bundle.key.shape == shape)
+        .map_or(&BundleState::Unbaked, |bundle| &bundle.state)
+}
+
+/// The pool's picture as a probe's answer.
+pub(crate) fn readiness(pool: &PoolState) -> Readiness {
+    let shapes = pool.bundles.iter().map(|bundle| ShapeReadiness {
+        model: bundle.key.model.to_string(),
+        shape: bundle.key.shape.to_string(),
+        state: bundle.state.as_str(),
+        baking_percent: baking_percent(&bundle.state),
+        reason: reason(&bundle.state),
+    });
+    Readiness {
+        ready: pool.is_ready(),
+        draining: pool.draining,
+        queued: pool.queued,
+        running: pool.running,
+        shapes: shapes.collect(),
+    }
+}
+
+const fn baking_percent(state: &BundleState) -> Option<u8> {
+    match state {
+        BundleState::Baking { percent } => Some(*percent),
+        _ => None,
+    }
+}
+
+fn reason(state: &BundleState) -> Option<String> {
+    match state {
+        BundleState::Failed { reason } => Some(reason.clone()),
+        _ => None,
+    }
+}
