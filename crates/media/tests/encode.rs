@@ -1,0 +1,201 @@
+//! Real frames through the real ffmpeg, looked at with ffprobe.
+
+use reel_domain::{Fps, Shape};
+use reel_media::{Ffmpeg, MediaError};
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::path::Path;
+use std::process::Command;
+
+fn shape(key: &str) -> Shape {
+    key.parse().unwrap()
+}
+
+fn fps(value: u32) -> Fps {
+    Fps::new(value).unwrap()
+}
+
+/// A file at offset 0 that holds frames of one colour, each a little brighter than the one before.
+fn frames(shape: Shape) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    for frame in 0..shape.frames() {
+        let red = u8::try_from(100 + frame % 100).unwrap();
+        let pixels = shape.frame_bytes() as usize / 3;
+        file.write_all(&[red, 30, 60].repeat(pixels)).unwrap();
+    }
+    file.rewind().unwrap();
+    file
+}
+
+fn probe(path: &Path, entries: &str) -> String {
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-count_frames", "-select_streams", "v:0"])
+        .args(["-show_entries", entries, "-of", "csv=p=0"])
+        .arg(path)
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn first_pixel(path: &Path) -> [u8; 3] {
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(path)
+        .args(["-f", "rawvideo", "-pix_fmt", "rgb24", "-frames:v", "1", "-"])
+        .output()
+        .unwrap();
+    output.stdout[..3].try_into().unwrap()
+}
+
+#[tokio::test]
+async fn a_video_has_exactly_the_frames_rate_and_format_asked_for() {
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    for (key, rate) in [
+        ("64x64@17f", 8),
+        ("96x64@17f", 24),
+        ("64x96@33f", 30),
+        ("66x50@1f", 1),
+    ] {
+        let shape = shape(key);
+        let out = directory.path().join(format!("{key}.mp4"));
+        ffmpeg
+            .encode(frames(shape), shape, fps(rate), &out)
+            .await
+            .unwrap();
+        let entries =
+            "stream=codec_name,width,height,pix_fmt,color_space,r_frame_rate,nb_read_frames";
+        let expected = format!(
+            "h264,{},{},yuv420p,bt709,{rate}/1,{}",
+            shape.width(),
+            shape.height(),
+            shape.frames()
+        );
+        assert_eq!(probe(&out, entries), expected);
+    }
+}
+
+#[tokio::test]
+async fn the_index_lies_before_the_data() {
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("video.mp4");
+    let shape = shape("64x64@17f");
+    ffmpeg
+        .encode(frames(shape), shape, fps(8), &out)
+        .await
+        .unwrap();
+    let bytes = std::fs::read(&out).unwrap();
+    let position = |name: &[u8]| bytes.windows(4).position(|window| window == name).unwrap();
+    assert!(position(b"moov") < position(b"mdat"));
+}
+
+#[tokio::test]
+async fn colours_survive() {
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("video.mp4");
+    let shape = shape("64x64@17f");
+    ffmpeg
+        .encode(frames(shape), shape, fps(8), &out)
+        .await
+        .unwrap();
+    for (got, expected) in first_pixel(&out).into_iter().zip([100_u8, 30, 60]) {
+        assert!(got.abs_diff(expected) <= 3, "{got} instead of {expected}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_looks_like_an_option_or_a_protocol_is_a_file() {
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("-http:%03d.mp4");
+    let shape = shape("64x64@17f");
+    ffmpeg
+        .encode(frames(shape), shape, fps(8), &out)
+        .await
+        .unwrap();
+    assert!(out.exists());
+}
+
+#[tokio::test]
+async fn frames_that_do_not_fill_the_shape_are_refused() {
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    let short = frames(shape("64x64@16f"));
+    let refused = ffmpeg
+        .encode(short, shape("64x64@17f"), fps(8), Path::new("/nowhere"))
+        .await;
+    assert!(matches!(
+        refused,
+        Err(MediaError::FrameBytes {
+            expected: 208_896,
+            got: 196_608,
+            ..
+        })
+    ));
+}
+
+#[tokio::test]
+async fn odd_sides_are_refused() {
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    let odd = shape("63x64@1f");
+    let refused = ffmpeg
+        .encode(frames(odd), odd, fps(8), Path::new("/nowhere"))
+        .await;
+    assert!(matches!(refused, Err(MediaError::OddSide(_))));
+}
+
+#[tokio::test]
+async fn what_ffmpeg_said_is_in_the_error() {
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    let shape = shape("64x64@1f");
+    let out = Path::new("/nowhere/at/all.mp4");
+    let error = ffmpeg
+        .encode(frames(shape), shape, fps(8), out)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, MediaError::Failed { .. }));
+    assert!(error.to_string().contains("No such file"), "{error}");
+}
+
+#[tokio::test]
+async fn a_program_that_claims_success_without_encoding_is_not_believed() {
+    let liar = Ffmpeg::locate(Some(Path::new("/bin/true"))).unwrap();
+    let shape = shape("64x64@1f");
+    let refused = liar
+        .encode(frames(shape), shape, fps(8), Path::new("/nowhere"))
+        .await;
+    assert!(matches!(
+        refused,
+        Err(MediaError::FrameCount {
+            expected: 1,
+            got: None
+        })
+    ));
+}
+
+#[test]
+fn a_missing_program_is_named() {
+    let error = Ffmpeg::locate(Some(Path::new("/nowhere/ffmpeg"))).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/ffmpeg"), "{error}");
+}
+
+/// Not a promise, only a number to look at: `cargo test -p reel-media --release -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "prints a measurement"]
+async fn the_time_of_a_small_encoding() {
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let shape = shape("64x64@17f");
+    let mut milliseconds = Vec::new();
+    for round in 0..15 {
+        let out = directory.path().join(format!("{round}.mp4"));
+        let input = frames(shape);
+        let begin = std::time::Instant::now();
+        ffmpeg.encode(input, shape, fps(8), &out).await.unwrap();
+        milliseconds.push(begin.elapsed().as_secs_f64() * 1e3);
+    }
+    milliseconds.sort_by(f64::total_cmp);
+    let (min, median, max) = (milliseconds[0], milliseconds[7], milliseconds[14]);
+    println!("encode 64x64@17f: median {median:.0} ms (min {min:.0}, max {max:.0}, 15 runs)");
+}
