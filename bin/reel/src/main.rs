@@ -1,1 +1,135 @@
-fn main() {}
+//! `reel`: the daemon, and the operator's command line.
+#![forbid(unsafe_code)]
+
+mod catalog;
+mod check;
+mod config;
+mod generate;
+mod serve;
+mod startup;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use config::{Config, LogFormat};
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// What went wrong was the operator's to mend: a flag, a file, a port (EX_USAGE of sysexits(3head)).
+const EXIT_USAGE: u8 = 64;
+
+/// Turns the GPUs of a machine into one video-generation endpoint.
+#[derive(Debug, Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the OpenAI Videos API; bakes what is missing in the background
+    Serve(ServeArgs),
+    /// Check a configuration and say what it would serve, without starting anything
+    Check(SettingsArgs),
+    /// Ask a running server for one video
+    Generate(generate::GenerateArgs),
+}
+
+/// What overrides the configuration file.
+#[derive(Debug, Args)]
+struct SettingsArgs {
+    /// The configuration file [default: reel.toml, if it exists]
+    #[arg(long, env = "REEL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where jobs and videos live [default: reel-data]
+    #[arg(long, env = "REEL_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where weights and bundles live [default: ~/.cache/reel]
+    #[arg(long, env = "REEL_CACHE_DIR", value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// A model's directory; may be given several times [default: the built-in tiny-shapes]
+    #[arg(long = "model", env = "REEL_MODEL", value_name = "DIR")]
+    models: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Where to listen; port 0 takes any free one [default: 127.0.0.1:8000]
+    #[arg(long, env = "REEL_LISTEN", value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Which devices serve [default: auto]
+    #[arg(long, env = "REEL_DEVICES", value_enum)]
+    devices: Option<config::Devices>,
+    /// K: workers on each device [default: 2]
+    #[arg(long, env = "REEL_SLOTS_PER_DEVICE", value_name = "K")]
+    slots_per_device: Option<u32>,
+    /// The worker program [default: reel-worker beside this one]
+    #[arg(long, env = "REEL_WORKER", value_name = "FILE")]
+    worker: Option<PathBuf>,
+}
+
+impl SettingsArgs {
+    fn load(self) -> Result<Config, config::ConfigError> {
+        let mut config = Config::load(self.config.as_deref())?;
+        if let Some(dir) = self.data_dir {
+            config.paths.data_dir = dir;
+        }
+        config.paths.cache_dir = self.cache_dir.or(config.paths.cache_dir);
+        if !self.models.is_empty() {
+            config.models = self.models.into_iter().map(|path| config::Model { path }).collect();
+        }
+        Ok(config)
+    }
+}
+
+impl ServeArgs {
+    fn load(self) -> Result<Config, config::ConfigError> {
+        let mut config = self.settings.load()?;
+        config.server.listen = self.listen.unwrap_or(config.server.listen);
+        config.pool.devices = self.devices.unwrap_or(config.pool.devices);
+        config.pool.slots_per_device = self.slots_per_device.unwrap_or(config.pool.slots_per_device);
+        config.paths.worker = self.worker.or(config.paths.worker);
+        config.check()?;
+        Ok(config)
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let usage = error.is::<config::ConfigError>() || error.is::<startup::UsageError>();
+            ExitCode::from(if usage { EXIT_USAGE } else { 1 })
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(args) => {
+            let config = args.load()?;
+            start_log(&config)?;
+            serve::run(&config)
+        }
+        Command::Check(args) => check::run(&args.load()?),
+        Command::Generate(args) => generate::run(&args),
+    }
+}
+
+/// Logs go to stderr; `RUST_LOG` outranks the file.
+fn start_log(config: &Config) -> anyhow::Result<()> {
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.filter.clone());
+    let filter = EnvFilter::try_new(&filter).with_context(|| format!("log filter {filter:?}"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}

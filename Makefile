@@ -1,0 +1,71 @@
+# make run     set up, build, serve, generate one video (PROMPT=..., ONCE=1 to stop afterwards)
+# make test    the whole check
+# make bench   the numbers of docs/performance.md
+# make quality the judge over the prompts of the built-in model, and a contact sheet
+# make build   target/release/reel and target/release/reel-worker
+# make setup   what the others need; idempotent
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.PHONY: setup build run test lint rust-test python-test e2e docs bench quality clean
+
+PROMPT ?= a red circle moving right on a black background
+LISTEN ?= 127.0.0.1:8000
+OUT ?= out.mp4
+ONCE ?=
+PYTHON := .venv/bin/python
+# Longest wait of `make run` for the first bake, in seconds.
+FIRST_BAKE_S ?= 1800
+
+setup:
+	.ci/setup
+
+build: setup
+	cargo build --release --locked --package reel-bin --package reel-worker-bin
+
+run: build
+	target/release/reel serve --listen $(LISTEN) & server=$$!
+	trap 'kill $$server 2>/dev/null; wait $$server' EXIT
+	trap 'exit 130' INT TERM
+	target/release/reel generate "$(PROMPT)" --base-url http://$(LISTEN) --output $(OUT) --wait-ready $(FIRST_BAKE_S)
+	echo "video: $$PWD/$(OUT)"
+	if [ -z "$(ONCE)" ]; then
+	    echo "serving at http://$(LISTEN), ctrl-c ends"
+	    wait $$server
+	fi
+
+test: lint rust-test python-test e2e docs
+	@echo "all checks passed"
+
+lint:
+	.ci/setup test
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	.venv/bin/ruff check python tests
+	.venv/bin/ruff format --check python tests
+
+rust-test:
+	.ci/setup test
+	cargo nextest run --workspace --locked
+
+python-test:
+	.ci/setup
+	$(PYTHON) -m pytest -q python/tests
+
+e2e:
+	.ci/setup
+	cargo build --locked --package reel-bin --package reel-worker-bin
+	$(PYTHON) -m pytest -q tests/e2e tests/clients
+
+docs:
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked --document-private-items
+
+bench: build
+	$(PYTHON) -m tests.bench
+
+quality: build
+	tests/quality.sh
+
+clean:
+	cargo clean

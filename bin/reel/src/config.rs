@@ -1,0 +1,336 @@
+//! `reel.toml`: every key optional and typed, unknown ones refused with the line and a suggestion.
+//!
+//! A flag outranks its `REEL_*` variable, which outranks the file, which outranks the default.
+
+use reel_gateway::GatewayConfig;
+use serde::Deserialize;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The file that is read when nobody names one; it may be absent.
+pub(crate) const DEFAULT_FILE: &str = "reel.toml";
+
+/// How alike an unknown key must be to a known one to be suggested (Jaro-Winkler, 0 to 1).
+const SUGGESTION_LIKENESS: f64 = 0.7;
+
+/// The whole file.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) server: Server,
+    pub(crate) paths: Paths,
+    pub(crate) pool: Pool,
+    pub(crate) bake: Bake,
+    pub(crate) media: Media,
+    pub(crate) log: Log,
+    /// Models to serve, the default one first; empty: the built-in `tiny-shapes`.
+    pub(crate) models: Vec<Model>,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Server {
+    /// Where to listen. There are no keys yet, so keep it on loopback or behind something that has them.
+    pub(crate) listen: SocketAddr,
+    /// Largest request body, in bytes.
+    pub(crate) body_bytes_max: usize,
+    /// Open connections.
+    pub(crate) connections_max: usize,
+}
+
+/// `[paths]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Paths {
+    /// Jobs and videos.
+    pub(crate) data_dir: PathBuf,
+    /// Weights and bundles; `None`: `$XDG_CACHE_HOME/reel`, `~/.cache/reel` or `/var/cache/reel`.
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// The native worker; `None`: `reel-worker` beside this program.
+    pub(crate) worker: Option<PathBuf>,
+}
+
+/// `[pool]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Pool {
+    /// Which devices: every GPU, or the CPU where there is none (`auto`); only the CPU (`cpu`); only GPUs (`gpu`).
+    pub(crate) devices: Devices,
+    /// How many shares the CPU is cut into when it serves.
+    pub(crate) cpu_devices: u32,
+    /// K: workers on each device.
+    pub(crate) slots_per_device: u32,
+    /// Threads that each worker computes with; 0: its share of the processors.
+    pub(crate) threads_per_worker: usize,
+    /// Jobs that may wait or run at once.
+    pub(crate) queue_jobs_max: usize,
+    /// Attempts at one job: the first, and retries when workers die under it.
+    pub(crate) attempts_max: u32,
+    /// Seconds from spawn to READY.
+    pub(crate) boot_deadline_s: u64,
+    /// Seconds from one sign of progress of a busy worker to the next.
+    pub(crate) progress_deadline_s: u64,
+    /// Seconds that running jobs may go on after the first request to end.
+    pub(crate) drain_grace_s: u64,
+}
+
+/// `pool.devices`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Devices {
+    /// Every GPU, or the CPU where there is none.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// Every GPU; without one, the server does not start.
+    Gpu,
+}
+
+/// `[bake]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Bake {
+    /// The Python that has `reel_bake` and torch; `None`: the one that `make setup` made.
+    pub(crate) python: Option<PathBuf>,
+    /// Do not bake what is missing when the server starts.
+    pub(crate) disabled: bool,
+}
+
+/// `[media]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Media {
+    /// The ffmpeg program; `None`: the one on `PATH`.
+    pub(crate) ffmpeg: Option<PathBuf>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// `text` for people, `json` for collectors.
+    pub(crate) format: LogFormat,
+    /// What is logged, as in `RUST_LOG`.
+    pub(crate) filter: String,
+}
+
+/// `log.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// One line each, for people.
+    Text,
+    /// One object each, for collectors.
+    Json,
+}
+
+/// `[[models]]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Model {
+    /// The model's directory, with its `model.toml`.
+    pub(crate) path: PathBuf,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        let GatewayConfig { listen, body_bytes_max, serve, .. } = GatewayConfig::default();
+        Self { listen, body_bytes_max, connections_max: serve.connections_max }
+    }
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self { data_dir: "reel-data".into(), cache_dir: None, worker: None }
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        let scheduler = reel_scheduler::Config::default();
+        Self {
+            devices: Devices::Auto,
+            cpu_devices: 1,
+            slots_per_device: 2,
+            threads_per_worker: 0,
+            queue_jobs_max: scheduler.queue_jobs_max,
+            attempts_max: scheduler.attempts_max,
+            boot_deadline_s: scheduler.boot_deadline.as_secs(),
+            progress_deadline_s: scheduler.progress_deadline.as_secs(),
+            drain_grace_s: 30,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".into() }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what is expected.
+    #[error("{} cannot be used: {message}", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why, and perhaps what was meant.
+        message: String,
+    },
+    /// A value makes no sense.
+    #[error("{key} = {value} {reason}")]
+    Value {
+        /// The key's full name.
+        key: &'static str,
+        /// What it was.
+        value: String,
+        /// What it must be.
+        reason: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads a file that must exist, or [`DEFAULT_FILE`] if it does, or takes the defaults.
+    pub(crate) fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, path),
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Read { path: path.into(), source }),
+        }
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let message = match suggestion(error.message()) {
+                Some(meant) => format!("{}\nhelp: did you mean `{meant}`?", error.to_string().trim_end()),
+                None => error.to_string().trim_end().to_owned(),
+            };
+            ConfigError::Parse { path: path.into(), message }
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What types alone cannot say.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        at_least_one("pool.slots_per_device", self.pool.slots_per_device.into())?;
+        at_least_one("pool.cpu_devices", self.pool.cpu_devices.into())?;
+        at_least_one("pool.attempts_max", self.pool.attempts_max.into())?;
+        at_least_one("pool.queue_jobs_max", self.pool.queue_jobs_max as u64)?;
+        at_least_one("pool.boot_deadline_s", self.pool.boot_deadline_s)?;
+        at_least_one("pool.progress_deadline_s", self.pool.progress_deadline_s)?;
+        at_least_one("server.body_bytes_max", self.server.body_bytes_max as u64)?;
+        at_least_one("server.connections_max", self.server.connections_max as u64)
+    }
+
+    /// The bounds of the scheduler.
+    pub(crate) fn scheduler(&self) -> reel_scheduler::Config {
+        reel_scheduler::Config {
+            queue_jobs_max: self.pool.queue_jobs_max,
+            attempts_max: self.pool.attempts_max,
+            boot_deadline: Duration::from_secs(self.pool.boot_deadline_s),
+            progress_deadline: Duration::from_secs(self.pool.progress_deadline_s),
+            ..reel_scheduler::Config::default()
+        }
+    }
+
+    /// The limits of the HTTP surface.
+    pub(crate) fn gateway(&self) -> GatewayConfig {
+        let mut gateway = GatewayConfig { listen: self.server.listen, ..GatewayConfig::default() };
+        gateway.body_bytes_max = self.server.body_bytes_max;
+        gateway.serve.connections_max = self.server.connections_max;
+        gateway
+    }
+
+    /// Where weights and bundles lie.
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        self.paths.cache_dir.clone().unwrap_or_else(default_cache_dir)
+    }
+}
+
+fn at_least_one(key: &'static str, value: u64) -> Result<(), ConfigError> {
+    match value {
+        0 => Err(ConfigError::Value { key, value: value.to_string(), reason: "must be at least 1" }),
+        _ => Ok(()),
+    }
+}
+
+/// The XDG base directory specification's place for what can be made again; a system service has no home.
+fn default_cache_dir() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("XDG_CACHE_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".cache")))
+        .map_or_else(|| "/var/cache/reel".into(), |cache| cache.join("reel"))
+}
+
+/// The known key that an unknown one resembles, from the parser's own list of what it expected.
+fn suggestion(message: &str) -> Option<&str> {
+    let (unknown, expected) = message.strip_prefix("unknown field `")?.split_once("`, expected ")?;
+    expected
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(|known| (strsim::jaro_winkler(unknown, known), known))
+        .filter(|(likeness, _)| *likeness >= SUGGESTION_LIKENESS)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("reel.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(parse("").unwrap(), Config::default());
+        assert_eq!(Config::default().pool.slots_per_device, 2);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line_and_a_suggestion() {
+        let error = parse("[pool]\nslots_per_devise = 3\n").unwrap_err();
+        assert!(error.contains("line 2"), "{error}");
+        assert!(error.contains("did you mean `slots_per_device`?"), "{error}");
+        assert!(!parse("[pool]\nzzz = 3\n").unwrap_err().contains("did you mean"));
+    }
+
+    #[test]
+    fn a_wrong_type_and_a_senseless_value_are_named() {
+        assert!(parse("[server]\nlisten = 8000\n").unwrap_err().contains("listen"));
+        let error = parse("[pool]\nslots_per_device = 0\n").unwrap_err();
+        assert_eq!(error, "pool.slots_per_device = 0 must be at least 1");
+    }
+
+    #[test]
+    fn every_documented_key_is_read() {
+        let text = include_str!("../../../deploy/reel.toml");
+        let uncommented: String =
+            text.lines().filter_map(|line| line.strip_prefix("#= ")).collect::<Vec<_>>().join("\n");
+        let mut config = parse(&uncommented).unwrap();
+        // The shipped file shows every key with its default.
+        config.paths.cache_dir = None;
+        config.paths.worker = None;
+        config.bake.python = None;
+        config.media.ffmpeg = None;
+        config.models.clear();
+        assert_eq!(config, Config::default());
+    }
+}

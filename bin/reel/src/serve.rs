@@ -1,0 +1,134 @@
+//! `reel serve`, from the top: what must be there, the supervisor, the port, the bakes, the end.
+//!
+//! Two runtimes: a flood of HTTP requests cannot starve supervision.
+
+use crate::catalog;
+use crate::config::Config;
+use crate::startup::{self, Storage};
+use anyhow::Context;
+use reel_gateway::Parts as GatewayParts;
+use reel_media::Ffmpeg;
+use reel_process::{Spawner, affinity};
+use reel_supervisor::{Device, Parts, Supervisor, SupervisorHandle, WorkerProgram};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+
+/// Threads that serve HTTP.
+const GATEWAY_THREADS: usize = 2;
+
+/// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once.
+pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
+    // First of all: the spawner reserves the descriptor that workers are born with.
+    let spawner = Spawner::start()?;
+    let models = catalog::load_models(config)?;
+    let catalog = Arc::new(catalog::catalog(&models)?);
+    let ffmpeg = Ffmpeg::locate(config.media.ffmpeg.as_deref())?;
+    let devices = startup::find_devices(config)?;
+    let worker = worker_program(config, devices.len())?;
+    let supervision = Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("supervisor")
+        .enable_all()
+        .build()?;
+    let http = Builder::new_multi_thread()
+        .worker_threads(GATEWAY_THREADS)
+        .thread_name("gateway")
+        .enable_all()
+        .build()?;
+    let listener = listen(&http, config)?;
+    let address = listener.local_addr()?;
+    let storage = startup::open_storage(&config.paths.data_dir)?;
+    let Storage { journal, reader, store, unfinished, scratch_dir } = storage;
+    let registry = prometheus::Registry::new();
+    announce(config, &devices, unfinished.len());
+    let parts = Parts {
+        config: config.scheduler(),
+        devices,
+        slots_per_device: config.pool.slots_per_device,
+        menu: catalog::menu(&models),
+        worker,
+        scratch_dir,
+        drain_grace: Duration::from_secs(config.pool.drain_grace_s),
+        journal,
+        store: store.clone(),
+        ffmpeg,
+        spawner,
+        registry: registry.clone(),
+    };
+    let (mut supervisor, pool, handle) = Supervisor::new(parts)?;
+    supervisor.restore(unfinished, Instant::now());
+    let ended = supervision.spawn(supervisor.run());
+    watch_signals(&supervision, handle.clone())?;
+    let baker = crate::baker::start(config, models, handle);
+    let gateway = GatewayParts { pool, catalog, reader, store, registry, config: config.gateway() };
+    tracing::info!("listening on http://{address}");
+    http.block_on(serve_http(listener, gateway, ended))?;
+    baker.stop();
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// The gateway answers as long as the supervisor lives, while it drains too.
+async fn serve_http(
+    listener: TcpListener,
+    parts: GatewayParts,
+    supervisor: tokio::task::JoinHandle<()>,
+) -> anyhow::Result<()> {
+    let limits = parts.config.serve.clone();
+    let router = reel_gateway::router(parts);
+    let (gone, supervisor_gone) = tokio::sync::oneshot::channel();
+    let watched = tokio::spawn(async move {
+        let result = supervisor.await;
+        let _ = gone.send(());
+        result
+    });
+    let until = async { supervisor_gone.await.unwrap_or_default() };
+    reel_gateway::serve_with(listener, router, limits, until).await?;
+    watched.await?.context("the supervisor has crashed; unfinished jobs go on at the next start")
+}
+
+fn listen(http: &Runtime, config: &Config) -> anyhow::Result<TcpListener> {
+    let listen = config.server.listen;
+    http.block_on(TcpListener::bind(listen)).with_context(|| {
+        format!("cannot listen on {listen}: is another server running? choose a port with --listen")
+    })
+}
+
+fn worker_program(config: &Config, devices: usize) -> anyhow::Result<WorkerProgram> {
+    let slots = devices * config.pool.slots_per_device as usize;
+    let share = affinity::threads_per_slot(slots);
+    Ok(WorkerProgram {
+        path: startup::find_worker(config)?,
+        cache_dir: std::path::absolute(config.cache_dir())?,
+        threads: NonZeroUsize::new(config.pool.threads_per_worker).unwrap_or(share),
+    })
+}
+
+fn announce(config: &Config, devices: &[Device], unfinished: usize) {
+    let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
+    tracing::info!(
+        devices = names.join(","),
+        slots_per_device = config.pool.slots_per_device,
+        data_dir = %config.paths.data_dir.display(),
+        cache_dir = %config.cache_dir().display(),
+        unfinished,
+        "starting"
+    );
+}
+
+/// Signals become shutdown events; the thread needs no end, it dies with the process.
+fn watch_signals(supervision: &Runtime, handle: SupervisorHandle) -> anyhow::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let runtime = supervision.handle().clone();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            tracing::info!(signal, "asked to end");
+            runtime.block_on(handle.shut_down());
+        }
+    })?;
+    Ok(())
+}

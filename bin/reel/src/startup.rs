@@ -1,0 +1,70 @@
+//! What must be there before a port opens: programs, devices, directories, the jobs of the last run.
+
+use crate::config::{Config, Devices};
+use anyhow::Context;
+use reel_artifacts::Store;
+use reel_journal::{JobRecord, Journal, Reader};
+use reel_supervisor::{Device, devices};
+use std::path::{Path, PathBuf};
+
+/// Something that the operator can mend.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UsageError {
+    /// A model cannot be used.
+    #[error("model {}: {source}", path.display())]
+    Model {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The worker program is not there.
+    #[error("no worker program at {}: run `make build`, or name it with --worker", .0.display())]
+    Worker(PathBuf),
+    /// GPUs were demanded.
+    #[error("pool.devices is \"gpu\", but no GPU was found (NVML sees none)")]
+    NoGpu,
+}
+
+/// What an earlier run of this data directory left, and where this one writes.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    pub(crate) journal: Journal,
+    pub(crate) reader: Reader,
+    pub(crate) store: Store,
+    pub(crate) unfinished: Vec<JobRecord>,
+    pub(crate) scratch_dir: PathBuf,
+}
+
+/// Opens the data directory. One supervisor at a time: the journal is locked.
+pub(crate) fn open_storage(data_dir: &Path) -> anyhow::Result<Storage> {
+    let store = Store::open(data_dir).with_context(|| format!("data directory {}", data_dir.display()))?;
+    let (journal, reader) = Journal::open(&data_dir.join("journal.sqlite"))?;
+    let unfinished = reader.unfinished()?;
+    let swept = store.sweep(|id| matches!(reader.get(id), Ok(Some(_)) | Err(_)))?;
+    tracing::debug!(?swept, "files of unknown jobs");
+    let scratch_dir = data_dir.join("scratch");
+    // The workers of the last run died with it; what they left is nobody's.
+    let _ = std::fs::remove_dir_all(&scratch_dir);
+    Ok(Storage { journal, reader, store, unfinished, scratch_dir: std::path::absolute(scratch_dir)? })
+}
+
+/// The worker program: as configured, or beside this one.
+pub(crate) fn find_worker(config: &Config) -> anyhow::Result<PathBuf> {
+    let path = match &config.paths.worker {
+        Some(path) => std::path::absolute(path)?,
+        None => std::env::current_exe()?.with_file_name("reel-worker"),
+    };
+    if path.is_file() { Ok(path) } else { Err(UsageError::Worker(path).into()) }
+}
+
+/// The devices that the configuration asks for.
+pub(crate) fn find_devices(config: &Config) -> Result<Vec<Device>, UsageError> {
+    let gpus = || devices::gpus(std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref());
+    let cpus = || (0..config.pool.cpu_devices).map(Device::cpu).collect();
+    match config.pool.devices {
+        Devices::Cpu => Ok(cpus()),
+        Devices::Gpu => Some(gpus()).filter(|gpus| !gpus.is_empty()).ok_or(UsageError::NoGpu),
+        Devices::Auto => Ok(Some(gpus()).filter(|gpus| !gpus.is_empty()).unwrap_or_else(cpus)),
+    }
+}

@@ -1,0 +1,461 @@
+//! The whole pool with real processes, a real journal and real videos; only the engine is scripted.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "the helpers of tests are tests"
+)]
+
+use reel_artifacts::Store;
+use reel_domain::{
+    BundleKey, FailureCode, Fps, Guidance, Job, JobId, JobStatus, Mode, Prompt, Rejection,
+    Sampling, Seed, Shape, Steps,
+};
+use reel_journal::{JobRecord, Journal, Reader};
+use reel_media::Ffmpeg;
+use reel_pool::{BundleState, CancelError, DeleteError, PoolHandle, PoolState, Submission};
+use reel_process::Spawner;
+use reel_scheduler::Config;
+use reel_supervisor::{
+    BakedBundle, BundleNews, Device, Parts, Supervisor, SupervisorHandle, WorkerProgram,
+};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const SHAPES: [&str; 3] = ["32x16@5f", "16x32@5f", "16x16@9f"];
+
+struct Pool {
+    handle: PoolHandle,
+    control: SupervisorHandle,
+    reader: Reader,
+    store: Store,
+    registry: prometheus::Registry,
+    running: tokio::task::JoinHandle<()>,
+    next: u8,
+}
+
+fn key(index: usize) -> BundleKey {
+    BundleKey {
+        model: "fake".parse().unwrap(),
+        shape: SHAPES[index].parse().unwrap(),
+    }
+}
+
+impl Pool {
+    async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, Config::default(), "good").await
+    }
+
+    async fn start_with(dir: &Path, config: Config, bundle_id: &str) -> Self {
+        let store = Store::open(dir).unwrap();
+        let (journal, reader) = Journal::open(&dir.join("journal.sqlite")).unwrap();
+        let registry = prometheus::Registry::new();
+        let parts = Parts {
+            config,
+            devices: vec![Device::cpu(0)],
+            slots_per_device: 2,
+            menu: (0..SHAPES.len()).map(key).collect(),
+            worker: WorkerProgram {
+                path: env!("CARGO_BIN_EXE_fake-worker").into(),
+                cache_dir: dir.into(),
+                threads: NonZeroUsize::MIN,
+            },
+            scratch_dir: dir.join("scratch"),
+            drain_grace: Duration::from_secs(10),
+            journal,
+            store: store.clone(),
+            ffmpeg: Ffmpeg::locate(None).unwrap(),
+            spawner: Spawner::start().unwrap(),
+            registry: registry.clone(),
+        };
+        let (mut supervisor, handle, control) = Supervisor::new(parts).unwrap();
+        supervisor.restore(reader.unfinished().unwrap(), Instant::now());
+        let next = u8::try_from(
+            reader
+                .list(None, 100, reel_journal::Order::Descending)
+                .unwrap()
+                .records
+                .len(),
+        );
+        let running = tokio::spawn(supervisor.run());
+        let pool = Self {
+            handle,
+            control,
+            reader,
+            store,
+            registry,
+            running,
+            next: next.unwrap(),
+        };
+        for index in 0..SHAPES.len() {
+            let baked = BakedBundle {
+                id: bundle_id.into(),
+                dir: dir.join(SHAPES[index]).join(bundle_id),
+                modes: vec![Mode::T2v, Mode::I2v],
+            };
+            pool.control
+                .bundle(key(index), BundleNews::Baked(baked))
+                .await;
+        }
+        pool
+    }
+
+    fn job(&mut self, shape: usize, prompt: &str) -> Job {
+        self.next += 1;
+        Job {
+            id: JobId::from_bytes([self.next; 16]),
+            bundle: key(shape),
+            mode: Mode::T2v,
+            conditioning_frames: 0,
+            sampling: Sampling {
+                prompt: Prompt::new(prompt.into()).unwrap(),
+                negative_prompt: Prompt::optional(String::new()).unwrap(),
+                seed: Seed::new(7).unwrap(),
+                steps: Steps::new(10).unwrap(),
+                guidance: Guidance::new(1.0).unwrap(),
+                fps: Fps::new(8).unwrap(),
+            },
+            created_at_ms: 1,
+        }
+    }
+
+    async fn submit(&mut self, shape: usize, prompt: &str) -> JobId {
+        let job = self.job(shape, prompt);
+        let id = job.id;
+        self.handle
+            .submit(Submission {
+                job,
+                given: Vec::new(),
+            })
+            .await
+            .unwrap();
+        id
+    }
+
+    /// Waits until a job's progress satisfies a condition, or the job is terminal.
+    async fn until(&self, id: JobId, wanted: impl Fn(&reel_pool::JobProgress) -> bool) {
+        let Some(mut watch) = self.handle.board().watch(id) else {
+            return;
+        };
+        tokio::time::timeout(PATIENCE, watch.wait_for(|progress| wanted(progress)))
+            .await
+            .expect("in time")
+            .ok();
+    }
+
+    async fn end(&self, id: JobId) -> JobRecord {
+        self.until(id, |progress| progress.status.is_terminal())
+            .await;
+        self.reader.get(id).unwrap().unwrap()
+    }
+
+    async fn until_state(&self, wanted: impl Fn(&PoolState) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !wanted(&self.handle.state()) {
+            assert!(
+                Instant::now() < deadline,
+                "in time: {:?}",
+                self.handle.state()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        let state = self.handle.state();
+        state
+            .devices
+            .iter()
+            .flat_map(|device| &device.slots)
+            .filter_map(|slot| slot.pid)
+            .collect()
+    }
+
+    fn counter(&self, family: &str, label: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families
+            .iter()
+            .find(|candidate| candidate.name() == family)
+            .unwrap();
+        let has_label = |metric: &&prometheus::proto::Metric| {
+            metric.get_label().iter().any(|pair| pair.value() == label)
+        };
+        family
+            .get_metric()
+            .iter()
+            .filter(has_label)
+            .map(|metric| metric.get_counter().get_value())
+            .sum()
+    }
+
+    async fn shut_down(self) {
+        self.control.shut_down().await;
+        tokio::time::timeout(PATIENCE, self.running)
+            .await
+            .expect("in time")
+            .unwrap();
+    }
+}
+
+fn alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[tokio::test]
+async fn a_job_becomes_a_published_video() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    let id = pool.submit(0, "anything").await;
+    let record = pool.end(id).await;
+    assert_eq!((record.status, record.attempts), (JobStatus::Completed, 1));
+    let video = std::fs::read(pool.store.video_path(id)).unwrap();
+    assert_eq!(record.video.unwrap().bytes, video.len() as u64);
+    assert_eq!(&video[4..8], b"ftyp");
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn given_frames_travel_to_the_worker() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    let mut job = pool.job(0, "anything");
+    (job.mode, job.conditioning_frames) = (Mode::I2v, 1);
+    let (id, shape): (_, Shape) = (job.id, job.bundle.shape);
+    let given = vec![200; usize::try_from(shape.frame_bytes()).unwrap()];
+    pool.handle.submit(Submission { job, given }).await.unwrap();
+    assert_eq!(pool.end(id).await.status, JobStatus::Completed);
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_killed_worker_comes_back_and_its_job_completes_in_a_second_attempt() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    let id = pool.submit(0, "slow").await;
+    pool.until(id, |progress| progress.step >= 2).await;
+    let victim = pool.handle.state().devices[0]
+        .slots
+        .iter()
+        .find(|slot| slot.jobs == [id])
+        .unwrap()
+        .pid
+        .unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(i32::try_from(victim).unwrap()).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    let record = pool.end(id).await;
+    assert_eq!((record.status, record.attempts), (JobStatus::Completed, 2));
+    assert!((pool.counter("reel_pool_worker_failure_total", "crash") - 1.0).abs() < f64::EPSILON);
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_job_that_kills_its_workers_fails_after_its_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    let id = pool.submit(0, "crash").await;
+    let record = pool.end(id).await;
+    assert_eq!((record.status, record.attempts), (JobStatus::Failed, 2));
+    assert_eq!(record.failure.unwrap().code, FailureCode::WorkerLost);
+    let next = pool.submit(1, "anything").await;
+    assert_eq!(pool.end(next).await.status, JobStatus::Completed);
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_hangs_is_killed_by_the_watchdog() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        progress_deadline: Duration::from_millis(300),
+        ..Config::default()
+    };
+    let mut pool = Pool::start_with(dir.path(), config, "good").await;
+    let id = pool.submit(0, "hang").await;
+    let record = pool.end(id).await;
+    assert_eq!(record.failure.unwrap().code, FailureCode::WorkerLost);
+    assert!((pool.counter("reel_pool_worker_failure_total", "hang") - 2.0).abs() < f64::EPSILON);
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn lies_and_garbage_end_the_worker_not_the_pool() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    for prompt in ["babble", "short"] {
+        let id = pool.submit(0, prompt).await;
+        assert_eq!(
+            pool.end(id).await.failure.unwrap().code,
+            FailureCode::WorkerLost,
+            "{prompt}"
+        );
+    }
+    assert!(pool.counter("reel_pool_worker_failure_total", "desync") >= 4.0);
+    let next = pool.submit(1, "anything").await;
+    assert_eq!(pool.end(next).await.status, JobStatus::Completed);
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_soft_failure_leaves_the_worker_alive() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    pool.until_state(|state| {
+        state
+            .bundles
+            .iter()
+            .filter(|b| b.state == BundleState::Hot)
+            .count()
+            == 2
+    })
+    .await;
+    let before = pool.pids();
+    let id = pool.submit(0, "fail").await;
+    let record = pool.end(id).await;
+    assert_eq!(record.failure.unwrap().code, FailureCode::GenerationFailed);
+    assert_eq!(pool.pids(), before);
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_cold_shape_takes_the_place_of_the_one_used_longest_ago() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    let warm = pool.submit(0, "anything").await;
+    pool.end(warm).await;
+    let cold = pool.submit(2, "anything").await;
+    assert_eq!(pool.end(cold).await.status, JobStatus::Completed);
+    pool.until_state(|state| {
+        let states: Vec<_> = state
+            .bundles
+            .iter()
+            .map(|bundle| bundle.state.as_str())
+            .collect();
+        states == ["hot", "cold", "hot"]
+    })
+    .await;
+    assert!((pool.counter("reel_pool_eviction_total", SHAPES[1]) - 1.0).abs() < f64::EPSILON);
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn cancel_is_answered_when_the_device_is_free_and_delete_forgets() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    let running = pool.submit(0, "slow").await;
+    let waiting = pool.submit(0, "slow").await;
+    pool.until(running, |progress| progress.step >= 1).await;
+    assert_eq!(pool.handle.delete(running).await, Err(DeleteError::Running));
+    pool.handle.cancel(waiting).await.unwrap();
+    pool.handle.cancel(running).await.unwrap();
+    assert!(
+        pool.handle.state().devices[0]
+            .slots
+            .iter()
+            .all(|slot| slot.jobs.is_empty())
+    );
+    assert_eq!(
+        pool.reader.get(running).unwrap().unwrap().status,
+        JobStatus::Cancelled
+    );
+    assert_eq!(
+        pool.handle.cancel(running).await,
+        Err(CancelError::NotRunning)
+    );
+    pool.handle.delete(running).await.unwrap();
+    assert!(pool.reader.get(running).unwrap().is_none());
+    assert_eq!(pool.handle.delete(running).await, Err(DeleteError::Unknown));
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn bundles_whose_workers_never_start_fail_their_jobs_by_name() {
+    for id in ["broken", "liar"] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            backoff_min: Duration::from_millis(1),
+            ..Config::default()
+        };
+        let mut pool = Pool::start_with(dir.path(), config, id).await;
+        let job = pool.job(0, "anything");
+        let name = job.id;
+        match pool
+            .handle
+            .submit(Submission {
+                job,
+                given: Vec::new(),
+            })
+            .await
+        {
+            Ok(()) => {
+                let failure = pool.end(name).await.failure.unwrap();
+                assert_eq!(failure.code, FailureCode::ShapeUnavailable, "{id}");
+            }
+            // The workers that fill empty slots have failed often enough already.
+            Err(rejection) => assert!(matches!(rejection, Rejection::BundleResting(_)), "{id}"),
+        }
+        pool.shut_down().await;
+    }
+}
+
+#[tokio::test]
+async fn draining_finishes_what_runs_and_the_next_start_does_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    let running = pool.submit(0, "slow").await;
+    let waiting = pool.submit(0, "anything").await;
+    pool.until(running, |progress| progress.step >= 1).await;
+    let pids = pool.pids();
+    let reader = pool.reader.clone();
+    pool.shut_down().await;
+    assert_eq!(
+        reader.get(running).unwrap().unwrap().status,
+        JobStatus::Completed
+    );
+    assert_eq!(
+        reader.get(waiting).unwrap().unwrap().status,
+        JobStatus::Queued
+    );
+    assert!(pids.into_iter().all(|pid| !alive(pid)));
+
+    let pool = Pool::start(dir.path()).await;
+    assert_eq!(pool.end(waiting).await.status, JobStatus::Completed);
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_second_request_to_end_hurries_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    let id = pool.submit(0, "hang").await;
+    pool.until(id, |progress| progress.status == JobStatus::InProgress)
+        .await;
+    let reader = pool.reader.clone();
+    pool.control.shut_down().await;
+    pool.shut_down().await;
+    assert_eq!(reader.unfinished().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        queue_jobs_max: 1,
+        ..Config::default()
+    };
+    let mut pool = Pool::start_with(dir.path(), config, "good").await;
+    let id = pool.submit(0, "slow").await;
+    let job = pool.job(0, "anything");
+    let refused = pool
+        .handle
+        .submit(Submission {
+            job,
+            given: Vec::new(),
+        })
+        .await;
+    assert_eq!(refused, Err(Rejection::QueueFull { limit: 1 }));
+    pool.end(id).await;
+    pool.shut_down().await;
+}
