@@ -1,4 +1,5 @@
 //! The store over a real directory.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 use reel_artifacts::Store;
 use reel_domain::JobId;

@@ -1,4 +1,5 @@
 //! The journal as the supervisor and the gateway use it, over real files.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 use reel_domain::{
     BundleKey, Failure, FailureCode, Fps, Guidance, Job, JobId, JobStatus, Mode, Outcome, Prompt,
@@ -315,7 +316,7 @@ fn closing_flushes_what_waits_and_refuses_what_comes_after() {
     for number in 1..=100 {
         let sender = sender.clone();
         fixture.journal.insert(&job(number), move |result| {
-            sender.send(result.is_ok()).unwrap()
+            sender.send(result.is_ok()).unwrap();
         });
     }
     drop(sender);

@@ -1,4 +1,5 @@
 //! Real frames through the real ffmpeg, looked at with ffprobe.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 use reel_domain::{Fps, Shape};
 use reel_media::{Ffmpeg, MediaError};

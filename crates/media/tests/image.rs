@@ -1,4 +1,5 @@
 //! Images as clients send them: good, odd, broken, hostile.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 use image::{DynamicImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use reel_domain::Shape;

@@ -1,0 +1,198 @@
+use crate::pool::progress;
+use crate::server::Server;
+use reel_domain::JobStatus;
+use reel_pool::CancelError;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_running_job_shows_what_the_board_knows() {
+    let server = Server::new();
+    let id = server.job().await;
+    server.pool.show(id, progress(JobStatus::InProgress, 10));
+    let answer = server.get(&format!("/v1/videos/{id}")).await;
+    let video = answer.json();
+    assert_eq!(video["status"], "in_progress");
+    assert_eq!(video["progress"], 49);
+    assert_eq!(
+        (&video["stage"], &video["step"], &video["steps"]),
+        (&json!("denoise"), &json!(10), &json!(20))
+    );
+    assert_eq!(
+        (&video["device"], &video["queue_position"]),
+        (&json!("cpu:0"), &Value::Null)
+    );
+    assert_eq!(answer.header("openai-poll-after-ms"), "250");
+}
+
+#[tokio::test]
+async fn starting_and_encoding_are_in_progress_with_their_native_name_beside() {
+    let server = Server::new();
+    let id = server.job().await;
+    for status in [JobStatus::Starting, JobStatus::Encoding] {
+        server.pool.show(id, progress(status, 20));
+        let video = server.get(&format!("/v1/videos/{id}")).await.json();
+        assert_eq!(video["status"], "in_progress");
+        assert_eq!(video["status_detail"], status.as_str());
+    }
+}
+
+#[tokio::test]
+async fn a_completed_job_shows_when_and_needs_no_board() {
+    let server = Server::new();
+    let id = server.job().await;
+    server.pool.complete(id, b"video").await;
+    let answer = server.get(&format!("/v1/videos/{id}")).await;
+    let video = answer.json();
+    assert_eq!(
+        (&video["status"], &video["progress"]),
+        (&json!("completed"), &json!(100))
+    );
+    assert_eq!(video["completed_at"], 1_800_000_000_u64);
+    assert_eq!(video["step"], 20);
+    assert!(!answer.headers.contains_key("openai-poll-after-ms"));
+}
+
+#[tokio::test]
+async fn a_terminal_row_beats_a_board_that_lags() {
+    let server = Server::new();
+    let id = server.job().await;
+    server.pool.fail(id).await;
+    server.pool.show(id, progress(JobStatus::InProgress, 3));
+    let video = server.get(&format!("/v1/videos/{id}")).await.json();
+    assert_eq!(video["status"], "failed");
+    let error = json!({"code": "worker_lost", "message": "workers died under it"});
+    assert_eq!(
+        (&video["error"], &video["completed_at"]),
+        (&error, &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn ids_that_name_no_job_are_not_found() {
+    let server = Server::new();
+    let unused = format!("video_{}", "0".repeat(32));
+    for id in [
+        unused.as_str(),
+        "video_1",
+        "..%2f..%2fetc%2fpasswd",
+        "%ff",
+        "x",
+    ] {
+        for path in [
+            format!("/v1/videos/{id}"),
+            format!("/v1/videos/{id}/content"),
+        ] {
+            let error = server.get(&path).await.error(404, "video_not_found");
+            assert_eq!(error["param"], "video_id", "{path}");
+        }
+        server
+            .delete(&format!("/v1/videos/{id}"))
+            .await
+            .error(404, "video_not_found");
+    }
+}
+
+#[tokio::test]
+async fn a_list_goes_on_where_the_page_before_ended() {
+    let server = Server::new();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(server.job().await.to_string());
+    }
+    ids.reverse();
+    let first = server.get("/v1/videos?limit=2").await.json();
+    assert_eq!(
+        (&first["object"], &first["has_more"]),
+        (&json!("list"), &json!(true))
+    );
+    assert_eq!(
+        (&first["first_id"], &first["last_id"]),
+        (&json!(ids[0]), &json!(ids[1]))
+    );
+    let next = format!("/v1/videos?limit=10&after={}", ids[1]);
+    let second = server.get(&next).await.json();
+    let listed = second["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|video| &video["id"]);
+    assert!(listed.eq(ids[2..].iter()));
+    assert_eq!(second["has_more"], false);
+    let oldest = server.get("/v1/videos?order=asc&limit=1").await.json();
+    assert_eq!(oldest["data"][0]["id"], json!(ids[4]));
+}
+
+#[tokio::test]
+async fn an_empty_list_has_neither_first_nor_last() {
+    let list = Server::new().get("/v1/videos").await.json();
+    let expected =
+        json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false});
+    assert_eq!(list, expected);
+}
+
+#[tokio::test]
+async fn wrong_queries_are_named() {
+    let server = Server::new();
+    for (query, param) in [
+        ("limit=0", "limit"),
+        ("limit=1000", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("order=up", "order"),
+        ("after=video_1", "after"),
+        ("afer=video_1", "afer"),
+    ] {
+        let answer = server.get(&format!("/v1/videos?{query}")).await;
+        assert_eq!(answer.status, 400, "{query}");
+        assert_eq!(answer.json()["error"]["param"], param, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn deleting_a_finished_job_leaves_nothing_of_it() {
+    let server = Server::new();
+    let id = server.job().await;
+    server.pool.complete(id, b"video").await;
+    let deleted = server.delete(&format!("/v1/videos/{id}")).await.json();
+    assert_eq!(
+        deleted,
+        json!({"id": id.to_string(), "deleted": true, "object": "video.deleted"})
+    );
+    server
+        .get(&format!("/v1/videos/{id}"))
+        .await
+        .error(404, "video_not_found");
+    assert!(server.pool.store.open_video(id).unwrap().is_none());
+    assert!(server.pool.cancelled.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn deleting_a_running_job_cancels_it_first() {
+    let server = Server::new();
+    let id = server.job().await;
+    let answer = server.delete(&format!("/v1/videos/{id}")).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(*server.pool.cancelled.lock().unwrap(), [id]);
+    server
+        .get(&format!("/v1/videos/{id}"))
+        .await
+        .error(404, "video_not_found");
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_stop_in_time_is_not_called_deleted() {
+    let server = Server::new();
+    let id = server.job().await;
+    *server.pool.cancel_error.lock().unwrap() = Some(CancelError::StillStopping);
+    let answer = server.delete(&format!("/v1/videos/{id}")).await;
+    answer.error(409, "still_stopping");
+    assert_eq!(answer.header("retry-after"), "1");
+    assert_eq!(server.get(&format!("/v1/videos/{id}")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_job_that_ends_while_it_is_being_cancelled_is_deleted_all_the_same() {
+    let server = Server::new();
+    let id = server.job().await;
+    *server.pool.cancel_error.lock().unwrap() = Some(CancelError::NotRunning);
+    assert_eq!(server.delete(&format!("/v1/videos/{id}")).await.status, 200);
+}

@@ -1,0 +1,10 @@
+//! The router over a real journal and store, with a pool that a test can steer.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+mod content;
+mod create;
+mod jobs;
+mod pool;
+mod server;
+mod service;
+mod sockets;

@@ -1,0 +1,126 @@
+//! A pool without workers: it stores what it is given, and ends jobs when a test says so.
+
+use reel_artifacts::Store;
+use reel_domain::{Failure, FailureCode, JobId, JobStatus, Outcome, Rejection};
+use reel_journal::{Ending, Journal, VideoMeta, WriteError};
+use reel_pool::{CancelError, DeleteError, JobBoard, JobProgress, PoolRequest, Submission};
+use std::sync::{Arc, Mutex};
+use tokio::sync::{mpsc, oneshot};
+
+/// What the pool does and what it saw.
+pub(crate) struct TestPool {
+    pub(crate) journal: Journal,
+    pub(crate) store: Store,
+    pub(crate) board: Arc<JobBoard>,
+    /// The next submission gets this answer.
+    pub(crate) rejection: Mutex<Option<Rejection>>,
+    /// The next cancellation gets this answer.
+    pub(crate) cancel_error: Mutex<Option<CancelError>>,
+    pub(crate) submissions: Mutex<Vec<Submission>>,
+    pub(crate) cancelled: Mutex<Vec<JobId>>,
+}
+
+impl TestPool {
+    pub(crate) async fn run(self: Arc<Self>, mut requests: mpsc::Receiver<PoolRequest>) {
+        while let Some(request) = requests.recv().await {
+            // Nobody has to wait for an answer.
+            let _ = match request {
+                PoolRequest::Submit { submission, answer } => {
+                    answer.send(self.submit(*submission).await).is_ok()
+                }
+                PoolRequest::Cancel { id, answer } => answer.send(self.cancel(id).await).is_ok(),
+                PoolRequest::Delete { id, answer } => answer.send(self.delete(id).await).is_ok(),
+            };
+        }
+    }
+
+    async fn submit(&self, submission: Submission) -> Result<(), Rejection> {
+        if let Some(rejection) = self.rejection.lock().unwrap().take() {
+            return Err(rejection);
+        }
+        let job = &submission.job;
+        written(|done| self.journal.insert(job, done))
+            .await
+            .unwrap();
+        self.board.publish(job.id, progress(JobStatus::Queued, 0));
+        self.submissions.lock().unwrap().push(submission);
+        Ok(())
+    }
+
+    async fn cancel(&self, id: JobId) -> Result<(), CancelError> {
+        if let Some(error) = self.cancel_error.lock().unwrap().take() {
+            return Err(error);
+        }
+        self.cancelled.lock().unwrap().push(id);
+        self.end(id, Outcome::Cancelled, None).await;
+        Ok(())
+    }
+
+    async fn delete(&self, id: JobId) -> Result<(), DeleteError> {
+        self.store.remove(id).unwrap();
+        match written(|done| self.journal.delete(id, done)).await {
+            Err(WriteError::Unknown(_)) => Err(DeleteError::Unknown),
+            other => {
+                other.unwrap();
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn show(&self, id: JobId, progress: JobProgress) {
+        self.board.publish(id, progress);
+    }
+
+    pub(crate) async fn complete(&self, id: JobId, bytes: &[u8]) {
+        let staging = self.store.stage(id, 1).unwrap();
+        std::fs::write(staging.path(), bytes).unwrap();
+        let published = self.store.publish(staging).unwrap();
+        let video = VideoMeta {
+            bytes: published.bytes,
+            sha256: published.sha256,
+        };
+        self.end(id, Outcome::Completed, Some(video)).await;
+    }
+
+    pub(crate) async fn fail(&self, id: JobId) {
+        let failure = Failure {
+            code: FailureCode::WorkerLost,
+            message: "workers died under it".into(),
+        };
+        self.end(id, Outcome::Failed(failure), None).await;
+    }
+
+    async fn end(&self, id: JobId, outcome: Outcome, video: Option<VideoMeta>) {
+        let status = outcome.status();
+        let ending = Ending {
+            outcome,
+            finished_at_ms: 1_800_000_000_999,
+            video,
+        };
+        written(|done| self.journal.finish(id, 1, ending, done))
+            .await
+            .unwrap();
+        self.board.publish(id, progress(status, 0));
+    }
+}
+
+pub(crate) fn progress(status: JobStatus, step: u32) -> JobProgress {
+    JobProgress {
+        sequence: 1,
+        status,
+        attempt: 1,
+        stage: (status == JobStatus::InProgress).then_some("denoise"),
+        step,
+        steps: 20,
+        queue_position: (status == JobStatus::Queued).then_some(2),
+        device: (status == JobStatus::InProgress).then(|| "cpu:0".into()),
+    }
+}
+
+type Done = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
+
+async fn written(write: impl FnOnce(Done)) -> Result<(), WriteError> {
+    let (sender, receiver) = oneshot::channel();
+    write(Box::new(move |result| drop(sender.send(result))));
+    receiver.await.unwrap()
+}
