@@ -1,5 +1,10 @@
 //! A scheduler on a bench: virtual time, commands collected, events by name.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its own part of the bench")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test file uses its own part of the bench"
+)]
 
 use reel_domain::{
     AttemptId, BundleKey, DeviceId, Fps, Guidance, Job, JobId, Mode, Prompt, Sampling, Seed,

@@ -1,0 +1,380 @@
+//! Random operations against a small world that plays the workers, and promises checked after every step:
+//! no job lost, none run twice at once, none ended twice, every command legal in its slot's state, and
+//! everything comes to an end when the faults stop.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+mod bench;
+
+use bench::{Bench, attempt, id, job, menu, slots};
+use proptest::prelude::*;
+use reel_domain::{AttemptId, BundleKey, FaultClass, JobId};
+use reel_scheduler::{Command, Config, SlotPhase, WorkerEvent, WorkerId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// One thing that can happen. Numbers choose among whatever is there.
+#[derive(Debug, Clone)]
+enum Step {
+    Submit { bundle: usize },
+    Store { which: usize, durable: bool },
+    Cancel { which: usize },
+    WorkerActs { which: usize, act: Act },
+    Encoded { which: usize, ok: bool },
+    Wait { millis: u64 },
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    /// The next thing that a good worker does.
+    GoOn,
+    Progress,
+    Fail,
+    Exit,
+    Break,
+    /// Talks about an attempt that it does not have.
+    Lie,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let act = prop_oneof![
+        8 => Just(Act::GoOn),
+        2 => Just(Act::Progress),
+        1 => Just(Act::Fail),
+        1 => Just(Act::Exit),
+        1 => Just(Act::Break),
+        1 => Just(Act::Lie),
+    ];
+    let step = prop_oneof![
+        3 => (0..4_usize).prop_map(|bundle| Step::Submit { bundle }),
+        4 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(which, durable)| Step::Store { which, durable }),
+        1 => any::<usize>().prop_map(|which| Step::Cancel { which }),
+        10 => (any::<usize>(), act).prop_map(|(which, act)| Step::WorkerActs { which, act }),
+        3 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(which, ok)| Step::Encoded { which, ok }),
+        1 => (1_u64..200_000).prop_map(|millis| Step::Wait { millis }),
+    ];
+    prop::collection::vec(step, 1..250)
+}
+
+/// A worker, as the world plays it.
+#[derive(Debug)]
+struct Actor {
+    bundle: BundleKey,
+    ready: bool,
+    asked_to_stop: bool,
+    attempts: Vec<(AttemptId, bool)>,
+    cancels: BTreeSet<AttemptId>,
+}
+
+/// Everything outside the scheduler, and what it promised.
+struct World {
+    bench: Bench,
+    actors: BTreeMap<WorkerId, Actor>,
+    killed: BTreeSet<WorkerId>,
+    held: Vec<JobId>,
+    encoding: Vec<AttemptId>,
+    accepted: BTreeSet<JobId>,
+    ended: BTreeSet<JobId>,
+    next: u8,
+}
+
+impl World {
+    fn new(k: u32, devices: u32, batch_max: u32) -> Self {
+        let config = Config {
+            batch_max,
+            ..Config::default()
+        };
+        let mut world = Self {
+            bench: Bench::with(config, slots(devices, k)),
+            actors: BTreeMap::new(),
+            killed: BTreeSet::new(),
+            held: Vec::new(),
+            encoding: Vec::new(),
+            accepted: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            next: 0,
+        };
+        world.obey();
+        world
+    }
+
+    fn apply(&mut self, step: &Step) {
+        match *step {
+            Step::Submit { bundle } => self.submit(bundle),
+            Step::Store { which, durable } => {
+                if let Some(id) = take(&mut self.held, which) {
+                    if !durable {
+                        self.accepted.remove(&id);
+                    }
+                    self.bench
+                        .scheduler
+                        .handle_stored(id, durable, self.bench.now);
+                }
+            }
+            Step::Cancel { which } => {
+                let running: Vec<_> = self.accepted.difference(&self.ended).copied().collect();
+                if let Some(id) = pick(&running, which) {
+                    self.bench.scheduler.cancel(id, self.bench.now);
+                }
+            }
+            Step::WorkerActs { which, ref act } => self.act(which, act),
+            Step::Encoded { which, ok } => {
+                if let Some(attempt) = take(&mut self.encoding, which) {
+                    let failure = reel_domain::Failure {
+                        code: reel_domain::FailureCode::EncodingFailed,
+                        message: String::new(),
+                    };
+                    self.bench
+                        .scheduler
+                        .handle_encoded(attempt, if ok { Ok(()) } else { Err(failure) });
+                }
+            }
+            Step::Wait { millis } => self.bench.pass(Duration::from_millis(millis)),
+        }
+        self.obey();
+        self.check();
+    }
+
+    fn submit(&mut self, bundle: usize) {
+        if self.next == u8::MAX {
+            return;
+        }
+        self.next += 1;
+        let job = job(self.next, &menu()[bundle]);
+        if self.bench.scheduler.submit(job, self.bench.now).is_ok() {
+            self.held.push(id(self.next));
+            self.accepted.insert(id(self.next));
+        }
+    }
+
+    fn act(&mut self, which: usize, act: &Act) {
+        let workers: Vec<_> = self.actors.keys().copied().collect();
+        let Some(worker) = pick(&workers, which) else {
+            return;
+        };
+        let event = match act {
+            _ if self.killed.contains(&worker) => self.exit(worker),
+            Act::GoOn => match self.go_on(worker) {
+                Some(event) => event,
+                None => return,
+            },
+            Act::Progress => WorkerEvent::Progress {
+                attempt: attempt(1, 1),
+            },
+            Act::Fail => match self
+                .actors
+                .get_mut(&worker)
+                .and_then(|actor| actor.attempts.pop())
+            {
+                Some((attempt, _)) => WorkerEvent::Failed {
+                    attempt,
+                    message: String::new(),
+                },
+                None => return,
+            },
+            Act::Exit => self.exit(worker),
+            Act::Break => WorkerEvent::Broken {
+                class: FaultClass::Oom,
+            },
+            Act::Lie => WorkerEvent::Finished {
+                attempt: attempt(250, 9),
+            },
+        };
+        self.bench
+            .scheduler
+            .handle_worker(worker, event, self.bench.now);
+    }
+
+    fn exit(&mut self, worker: WorkerId) -> WorkerEvent {
+        self.actors.remove(&worker);
+        self.killed.remove(&worker);
+        WorkerEvent::Exited(reel_scheduler::ExitReport {
+            description: String::new(),
+        })
+    }
+
+    /// What a worker without faults does next.
+    fn go_on(&mut self, worker: WorkerId) -> Option<WorkerEvent> {
+        let actor = self.actors.get_mut(&worker)?;
+        if actor.asked_to_stop && actor.attempts.is_empty() {
+            return Some(self.exit(worker));
+        }
+        if !actor.ready {
+            actor.ready = true;
+            return Some(WorkerEvent::Ready { batch_max: 3 });
+        }
+        let (attempt, started) = actor.attempts.first_mut()?;
+        let attempt = *attempt;
+        if !std::mem::replace(started, true) {
+            return Some(WorkerEvent::Started { attempt });
+        }
+        actor.attempts.remove(0);
+        Some(match actor.cancels.remove(&attempt) {
+            true => WorkerEvent::Cancelled { attempt },
+            false => WorkerEvent::Finished { attempt },
+        })
+    }
+
+    /// Carries out the commands, and checks that each is legal.
+    fn obey(&mut self) {
+        for command in self.bench.commands() {
+            match command {
+                Command::Spawn {
+                    slot,
+                    worker,
+                    bundle,
+                } => {
+                    let others = self
+                        .bench
+                        .scheduler
+                        .snapshot()
+                        .filter(|view| view.id == slot);
+                    assert_eq!(others.count(), 1);
+                    let actor = Actor {
+                        bundle,
+                        ready: false,
+                        asked_to_stop: false,
+                        attempts: Vec::new(),
+                        cancels: BTreeSet::new(),
+                    };
+                    assert!(
+                        self.actors.insert(worker, actor).is_none(),
+                        "a worker is spawned once"
+                    );
+                }
+                Command::Generate {
+                    worker,
+                    attempt,
+                    job,
+                } => {
+                    let actor = self.actors.get_mut(&worker).unwrap();
+                    assert!(
+                        actor.ready && !actor.asked_to_stop,
+                        "work goes to workers that can take it"
+                    );
+                    assert_eq!(actor.bundle, job.bundle);
+                    actor.attempts.push((attempt, false));
+                    assert!(actor.attempts.len() <= 3);
+                }
+                Command::Cancel { worker, attempt } => {
+                    self.actors
+                        .get_mut(&worker)
+                        .unwrap()
+                        .cancels
+                        .insert(attempt);
+                }
+                Command::Stop { worker } => {
+                    let actor = self.actors.get_mut(&worker).unwrap();
+                    assert!(actor.attempts.is_empty(), "a victim has no work on it");
+                    actor.asked_to_stop = true;
+                }
+                Command::Kill { worker, .. } => {
+                    assert!(self.actors.contains_key(&worker));
+                    assert!(self.killed.insert(worker), "a worker is killed once");
+                }
+                Command::Encode { attempt } => self.encoding.push(attempt),
+                Command::Discard { .. } => {}
+                Command::Update { change } => {
+                    assert!(!self.ended.contains(&change.id), "nothing follows an end");
+                    assert!(!change.status.is_terminal());
+                }
+                Command::End { id, .. } => assert!(self.ended.insert(id), "a job ends once"),
+            }
+        }
+    }
+
+    fn check(&self) {
+        let views: Vec<_> = self.bench.scheduler.snapshot().collect();
+        let mut running = BTreeSet::new();
+        for view in &views {
+            for attempt in &view.attempts {
+                assert!(running.insert(attempt.job), "{attempt} runs twice at once");
+            }
+        }
+        for job in self.bench.scheduler.waiting() {
+            assert!(
+                !running.contains(&job) && !self.ended.contains(&job),
+                "{job} waits and is elsewhere too"
+            );
+        }
+        let processes = views.iter().filter(|view| view.worker.is_some()).count();
+        assert_eq!(processes, self.actors.len(), "every process is in a slot");
+    }
+
+    /// The faults stop: everything that was accepted must end.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if self.ended == self.accepted {
+                break;
+            }
+            while let Some(id) = self.held.pop() {
+                self.bench.scheduler.handle_stored(id, true, self.bench.now);
+                self.obey();
+            }
+            let workers: Vec<_> = self.actors.keys().copied().collect();
+            let mut moved = !self.encoding.is_empty();
+            for worker in workers {
+                let event = if self.killed.contains(&worker) {
+                    Some(self.exit(worker))
+                } else {
+                    self.go_on(worker)
+                };
+                if let Some(event) = event {
+                    moved = true;
+                    self.bench
+                        .scheduler
+                        .handle_worker(worker, event, self.bench.now);
+                    self.obey();
+                }
+            }
+            while let Some(attempt) = self.encoding.pop() {
+                self.bench.scheduler.handle_encoded(attempt, Ok(()));
+                self.obey();
+            }
+            if !moved {
+                self.bench.pass(Duration::from_secs(61));
+                self.obey();
+            }
+            self.check();
+        }
+        assert_eq!(self.ended, self.accepted, "every accepted job ends");
+    }
+
+    /// The pool is idle: no job runs and no slot is on its way anywhere, so no timer may be armed.
+    fn check_idle(&self) {
+        let idle = |phase| matches!(phase, SlotPhase::Idle | SlotPhase::Vacant);
+        if self.bench.scheduler.snapshot().all(|view| idle(view.phase)) {
+            assert_eq!(
+                self.bench.scheduler.poll_timeout(),
+                None,
+                "an idle pool waits for nothing"
+            );
+        }
+    }
+}
+
+fn pick<T: Copy>(items: &[T], which: usize) -> Option<T> {
+    items.get(which.checked_rem(items.len())?).copied()
+}
+
+fn take<T>(items: &mut Vec<T>, which: usize) -> Option<T> {
+    which
+        .checked_rem(items.len())
+        .map(|index| items.remove(index))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("REEL_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn no_job_is_lost_and_none_runs_twice(steps in steps(), k in 1_u32..4, devices in 1_u32..3, batch in 1_u32..4) {
+        let mut world = World::new(k, devices, batch);
+        for step in &steps {
+            world.apply(step);
+        }
+        world.settle();
+        world.check_idle();
+    }
+}
