@@ -14,14 +14,15 @@ use reel_journal::Order;
 use reel_pool::CancelError;
 use std::sync::Arc;
 
-/// The header that tells OpenAI's SDKs when to ask again.
+/// The header that tells OpenAI's SDKs when to ask again. They read it once, in the first answer, and keep to it
+/// until the end: a job that waits long now may run soon, so even that answer stays small.
 const POLL_AFTER: &str = "openai-poll-after-ms";
 /// When to ask again about a job that runs.
-const POLL_RUNNING_MS: u64 = 250;
+const POLL_RUNNING_MS: u64 = 200;
 /// When to ask again about a job that waits, for each job that has to run first.
-const POLL_QUEUED_MS: u64 = 500;
+const POLL_QUEUED_MS: u64 = 200;
 /// Longest time between two questions.
-const POLL_MS_MAX: u64 = 2_000;
+const POLL_MS_MAX: u64 = 1_000;
 
 /// A query, pair by pair, so that its reader can name what is wrong.
 pub(crate) type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;

@@ -41,7 +41,7 @@ async fn a_new_job_is_shown_as_openais_video_object() {
         "attempts": 1,
     });
     assert_eq!(video, expected);
-    assert_eq!(answer.header("openai-poll-after-ms"), "1500");
+    assert_eq!(answer.header("openai-poll-after-ms"), "600");
 }
 
 #[tokio::test]

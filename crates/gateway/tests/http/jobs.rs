@@ -21,7 +21,7 @@ async fn a_running_job_shows_what_the_board_knows() {
         (&video["device"], &video["queue_position"]),
         (&json!("cpu:0"), &Value::Null)
     );
-    assert_eq!(answer.header("openai-poll-after-ms"), "250");
+    assert_eq!(answer.header("openai-poll-after-ms"), "200");
 }
 
 #[tokio::test]
