@@ -81,6 +81,7 @@ impl Store {
         for path in [&directories.staging, &directories.inputs] {
             durable::create_private_dir(path).map_err(failed("create", path))?;
         }
+        durable::sync_dir(data_dir).map_err(failed("sync", data_dir))?;
         Ok(Self {
             directories: Arc::new(directories),
         })

@@ -3,7 +3,7 @@
 use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
-use image::imageops::FilterType;
+use image::imageops::{self, FilterType};
 use image::{DynamicImage, ImageDecoder, ImageFormat, Limits, RgbImage};
 use reel_domain::Shape;
 use std::io::Cursor;
@@ -63,13 +63,25 @@ pub fn decode_image(bytes: &[u8], shape: Shape) -> Result<Vec<u8>, ImageError> {
     let orientation = decoder.orientation().map_err(undecodable)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
     image.apply_orientation(orientation);
-    let upright = over_black(&image);
-    let fitted = DynamicImage::from(upright).resize_to_fill(
-        shape.width(),
-        shape.height(),
-        FilterType::Triangle,
-    );
-    Ok(fitted.into_rgb8().into_raw())
+    Ok(fit(&over_black(&image), shape).into_raw())
+}
+
+/// Cuts before it scales: the other way round, a line of pixels would become a picture of gigabytes.
+fn fit(image: &RgbImage, shape: Shape) -> RgbImage {
+    let [width, height] = centre_cut(image.dimensions(), shape);
+    let (x, y) = ((image.width() - width) / 2, (image.height() - height) / 2);
+    let cut = imageops::crop_imm(image, x, y, width, height);
+    imageops::resize(&*cut, shape.width(), shape.height(), FilterType::Triangle)
+}
+
+/// The largest part of an image, in pixels, that has the aspect of the shape. Never empty.
+fn centre_cut((width, height): (u32, u32), shape: Shape) -> [u32; 2] {
+    let [wide, high] = [shape.width(), shape.height()].map(u64::from);
+    let [from_width, from_height] = [width, height].map(u64::from);
+    let fitting_width = (from_height * wide / high).clamp(1, from_width);
+    let fitting_height = (from_width * high / wide).clamp(1, from_height);
+    // Both were clamped to what they came from.
+    [fitting_width, fitting_height].map(|side| u32::try_from(side).unwrap_or(u32::MAX))
 }
 
 /// A decoder that has read the header, and whose header is acceptable.

@@ -97,6 +97,15 @@ fn an_image_of_another_aspect_is_cut_around_its_centre() {
 }
 
 #[test]
+fn a_line_of_pixels_costs_no_more_than_the_frame() {
+    for (width, height) in [(16_384, 1), (1, 16_384)] {
+        let line = RgbImage::from_pixel(width, height, Rgb(BLUE));
+        let frame = decode_image(&encoded(line, ImageFormat::Png), shape("1280x720@17f")).unwrap();
+        assert_eq!(frame, BLUE.repeat(1280 * 720));
+    }
+}
+
+#[test]
 fn what_is_transparent_is_black() {
     let image = RgbaImage::from_fn(64, 64, |x, _| {
         Rgba([200, 100, 50, if x < 32 { 0 } else { 128 }])
