@@ -27,22 +27,39 @@ fn load_model(path: &std::path::Path, cache: &Cache) -> anyhow::Result<Model> {
         source: Box::new(source),
     })?;
     let memo = cache.memo(menu.name.as_str());
-    Ok(Model::load(path, Some(&memo))
-        .map_err(|source| UsageError::Model { path: path.into(), source: Box::new(source) })?)
+    Ok(
+        Model::load(path, Some(&memo)).map_err(|source| UsageError::Model {
+            path: path.into(),
+            source: Box::new(source),
+        })?,
+    )
 }
 
 /// Installed beside the program (`../share/reel`), or in the checkout that the program was built from.
 fn built_in() -> PathBuf {
     let installed = std::env::current_exe()
         .ok()
-        .and_then(|program| Some(program.parent()?.parent()?.join("share/reel").join(BUILT_IN)))
+        .and_then(|program| {
+            Some(
+                program
+                    .parent()?
+                    .parent()?
+                    .join("share/reel")
+                    .join(BUILT_IN),
+            )
+        })
         .filter(|path| path.is_dir());
-    installed.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(BUILT_IN))
+    installed.unwrap_or_else(|| {
+        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(BUILT_IN)
+    })
 }
 
 /// What the gateway may know of the models.
 pub(crate) fn catalog(models: &[Model]) -> anyhow::Result<Catalog> {
-    let entries = models.iter().map(entry).collect::<anyhow::Result<Vec<_>>>()?;
+    let entries = models
+        .iter()
+        .map(entry)
+        .collect::<anyhow::Result<Vec<_>>>()?;
     Ok(Catalog::new(entries)?)
 }
 
@@ -51,7 +68,10 @@ pub(crate) fn menu(models: &[Model]) -> Vec<BundleKey> {
     let keys = |model: &Model| {
         let name = model.menu.name.clone();
         let shapes = model.menu.shapes.clone();
-        shapes.into_iter().map(move |shape| BundleKey { model: name.clone(), shape })
+        shapes.into_iter().map(move |shape| BundleKey {
+            model: name.clone(),
+            shape,
+        })
     };
     models.iter().flat_map(keys).collect()
 }
@@ -60,7 +80,10 @@ fn entry(model: &Model) -> anyhow::Result<ModelEntry> {
     let menu = &model.menu;
     let defaults = &menu.defaults;
     let wrong = |what: &str, error: &dyn std::fmt::Display| {
-        anyhow::anyhow!("{}: defaults.{what}: {error}", model.dir.join("model.toml").display())
+        anyhow::anyhow!(
+            "{}: defaults.{what}: {error}",
+            model.dir.join("model.toml").display()
+        )
     };
     Ok(ModelEntry {
         name: menu.name.clone(),
@@ -82,7 +105,10 @@ fn entry(model: &Model) -> anyhow::Result<ModelEntry> {
 }
 
 fn created_at_s(model: &Model) -> u64 {
-    let modified = std::fs::metadata(model.dir.join("model_index.json")).and_then(|file| file.modified());
-    let since = modified.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let modified =
+        std::fs::metadata(model.dir.join("model_index.json")).and_then(|file| file.modified());
+    let since = modified
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     since.map_or(0, |since| since.as_secs())
 }

@@ -18,11 +18,19 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     writeln!(out, "data       {}", config.paths.data_dir.display())?;
     writeln!(out, "cache      {}", cache.root().display())?;
     for device in &devices {
-        writeln!(out, "device     {} with {} slots", device.name, config.pool.slots_per_device)?;
+        writeln!(
+            out,
+            "device     {} with {} slots",
+            device.name, config.pool.slots_per_device
+        )?;
     }
     let needs = Requirements::cpu();
     for model in &models {
-        writeln!(out, "model      {} ({})", model.menu.name, model.menu.pipeline)?;
+        writeln!(
+            out,
+            "model      {} ({})",
+            model.menu.name, model.menu.pipeline
+        )?;
         for &shape in &model.menu.shapes {
             let state = match cache.state(model, shape, &needs) {
                 State::Missing => "not baked yet".to_owned(),

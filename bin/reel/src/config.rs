@@ -137,14 +137,27 @@ pub(crate) struct Model {
 
 impl Default for Server {
     fn default() -> Self {
-        let GatewayConfig { listen, body_bytes_max, serve, .. } = GatewayConfig::default();
-        Self { listen, body_bytes_max, connections_max: serve.connections_max }
+        let GatewayConfig {
+            listen,
+            body_bytes_max,
+            serve,
+            ..
+        } = GatewayConfig::default();
+        Self {
+            listen,
+            body_bytes_max,
+            connections_max: serve.connections_max,
+        }
     }
 }
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { data_dir: "reel-data".into(), cache_dir: None, worker: None }
+        Self {
+            data_dir: "reel-data".into(),
+            cache_dir: None,
+            worker: None,
+        }
     }
 }
 
@@ -167,7 +180,10 @@ impl Default for Pool {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, filter: "info".into() }
+        Self {
+            format: LogFormat::Text,
+            filter: "info".into(),
+        }
     }
 }
 
@@ -208,18 +224,29 @@ impl Config {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(&text, path),
-            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(ConfigError::Read { path: path.into(), source }),
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Self::default())
+            }
+            Err(source) => Err(ConfigError::Read {
+                path: path.into(),
+                source,
+            }),
         }
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text).map_err(|error| {
             let message = match suggestion(error.message()) {
-                Some(meant) => format!("{}\nhelp: did you mean `{meant}`?", error.to_string().trim_end()),
+                Some(meant) => format!(
+                    "{}\nhelp: did you mean `{meant}`?",
+                    error.to_string().trim_end()
+                ),
                 None => error.to_string().trim_end().to_owned(),
             };
-            ConfigError::Parse { path: path.into(), message }
+            ConfigError::Parse {
+                path: path.into(),
+                message,
+            }
         })?;
         config.check()?;
         Ok(config)
@@ -250,7 +277,10 @@ impl Config {
 
     /// The limits of the HTTP surface.
     pub(crate) fn gateway(&self) -> GatewayConfig {
-        let mut gateway = GatewayConfig { listen: self.server.listen, ..GatewayConfig::default() };
+        let mut gateway = GatewayConfig {
+            listen: self.server.listen,
+            ..GatewayConfig::default()
+        };
         gateway.body_bytes_max = self.server.body_bytes_max;
         gateway.serve.connections_max = self.server.connections_max;
         gateway
@@ -258,20 +288,31 @@ impl Config {
 
     /// Where weights and bundles lie.
     pub(crate) fn cache_dir(&self) -> PathBuf {
-        self.paths.cache_dir.clone().unwrap_or_else(default_cache_dir)
+        self.paths
+            .cache_dir
+            .clone()
+            .unwrap_or_else(default_cache_dir)
     }
 }
 
 fn at_least_one(key: &'static str, value: u64) -> Result<(), ConfigError> {
     match value {
-        0 => Err(ConfigError::Value { key, value: value.to_string(), reason: "must be at least 1" }),
+        0 => Err(ConfigError::Value {
+            key,
+            value: value.to_string(),
+            reason: "must be at least 1",
+        }),
         _ => Ok(()),
     }
 }
 
 /// The XDG base directory specification's place for what can be made again; a system service has no home.
 fn default_cache_dir() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     variable("XDG_CACHE_HOME")
         .or_else(|| variable("HOME").map(|home| home.join(".cache")))
         .map_or_else(|| "/var/cache/reel".into(), |cache| cache.join("reel"))
@@ -279,7 +320,9 @@ fn default_cache_dir() -> PathBuf {
 
 /// The known key that an unknown one resembles, from the parser's own list of what it expected.
 fn suggestion(message: &str) -> Option<&str> {
-    let (unknown, expected) = message.strip_prefix("unknown field `")?.split_once("`, expected ")?;
+    let (unknown, expected) = message
+        .strip_prefix("unknown field `")?
+        .split_once("`, expected ")?;
     expected
         .split('`')
         .skip(1)
@@ -308,13 +351,24 @@ mod tests {
     fn an_unknown_key_is_refused_with_its_line_and_a_suggestion() {
         let error = parse("[pool]\nslots_per_devise = 3\n").unwrap_err();
         assert!(error.contains("line 2"), "{error}");
-        assert!(error.contains("did you mean `slots_per_device`?"), "{error}");
-        assert!(!parse("[pool]\nzzz = 3\n").unwrap_err().contains("did you mean"));
+        assert!(
+            error.contains("did you mean `slots_per_device`?"),
+            "{error}"
+        );
+        assert!(
+            !parse("[pool]\nzzz = 3\n")
+                .unwrap_err()
+                .contains("did you mean")
+        );
     }
 
     #[test]
     fn a_wrong_type_and_a_senseless_value_are_named() {
-        assert!(parse("[server]\nlisten = 8000\n").unwrap_err().contains("listen"));
+        assert!(
+            parse("[server]\nlisten = 8000\n")
+                .unwrap_err()
+                .contains("listen")
+        );
         let error = parse("[pool]\nslots_per_device = 0\n").unwrap_err();
         assert_eq!(error, "pool.slots_per_device = 0 must be at least 1");
     }
@@ -322,8 +376,11 @@ mod tests {
     #[test]
     fn every_documented_key_is_read() {
         let text = include_str!("../../../deploy/reel.toml");
-        let uncommented: String =
-            text.lines().filter_map(|line| line.strip_prefix("#= ")).collect::<Vec<_>>().join("\n");
+        let uncommented: String = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("#= "))
+            .collect::<Vec<_>>()
+            .join("\n");
         let mut config = parse(&uncommented).unwrap();
         // The shipped file shows every key with its default.
         config.paths.cache_dir = None;

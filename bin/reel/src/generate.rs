@@ -22,7 +22,12 @@ pub(crate) struct GenerateArgs {
     #[arg(short, long, default_value = "out.mp4", value_name = "FILE")]
     output: PathBuf,
     /// The server
-    #[arg(long, env = "REEL_BASE_URL", default_value = "http://127.0.0.1:8000", value_name = "URL")]
+    #[arg(
+        long,
+        env = "REEL_BASE_URL",
+        default_value = "http://127.0.0.1:8000",
+        value_name = "URL"
+    )]
     base_url: String,
     /// The model [default: the server's first]
     #[arg(long)]
@@ -92,7 +97,12 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
         bail!("{}: {}", video.id, error.message);
     }
     let bytes = client.download(&video.id, &args.output)?;
-    writeln!(std::io::stdout(), "{} ({bytes} bytes, {})", args.output.display(), video.id)?;
+    writeln!(
+        std::io::stdout(),
+        "{} ({bytes} bytes, {})",
+        args.output.display(),
+        video.id
+    )?;
     Ok(())
 }
 
@@ -106,9 +116,14 @@ fn request(args: &GenerateArgs) -> Value {
         ("seed", args.seed.map(|value| json!(value))),
         ("num_inference_steps", args.steps.map(|value| json!(value))),
         ("guidance_scale", args.guidance.map(|value| json!(value))),
-        ("negative_prompt", args.negative_prompt.as_ref().map(|value| json!(value))),
+        (
+            "negative_prompt",
+            args.negative_prompt.as_ref().map(|value| json!(value)),
+        ),
     ];
-    let given = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let given = fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
     Value::Object(given.collect::<Map<_, _>>())
 }
 
@@ -119,7 +134,10 @@ impl Client {
             .http_status_as_error(false)
             .timeout_global(Some(ANSWER_DEADLINE))
             .build();
-        Self { agent: config.into(), base: base.trim_end_matches('/').to_owned() }
+        Self {
+            agent: config.into(),
+            base: base.trim_end_matches('/').to_owned(),
+        }
     }
 
     /// Creates the job; while the server is not there or the shape not baked, tries again until `patience` is over.
@@ -144,11 +162,17 @@ impl Client {
     }
 
     fn create(&self, request: &Value) -> anyhow::Result<Created> {
-        let sent = self.agent.post(format!("{}/v1/videos", self.base)).send_json(request);
+        let sent = self
+            .agent
+            .post(format!("{}/v1/videos", self.base))
+            .send_json(request);
         let mut response = match sent {
             Ok(response) => response,
             Err(error) => {
-                let why = format!("no server at {} ({error}); start one with `reel serve`", self.base);
+                let why = format!(
+                    "no server at {} ({error}); start one with `reel serve`",
+                    self.base
+                );
                 return Ok(Created::NotYet(why));
             }
         };
@@ -172,7 +196,10 @@ impl Client {
                     return Ok(video);
                 }
                 _ if Instant::now() >= deadline => {
-                    bail!("{} is not finished in time; it goes on at the server", video.id)
+                    bail!(
+                        "{} is not finished in time; it goes on at the server",
+                        video.id
+                    )
                 }
                 _ => std::thread::sleep(POLL),
             }
@@ -180,7 +207,10 @@ impl Client {
     }
 
     fn get(&self, id: &str) -> anyhow::Result<Video> {
-        let mut response = self.agent.get(format!("{}/v1/videos/{id}", self.base)).call()?;
+        let mut response = self
+            .agent
+            .get(format!("{}/v1/videos/{id}", self.base))
+            .call()?;
         match response.status().is_success() {
             true => Ok(response.body_mut().read_json()?),
             false => Err(explain(&mut response)),
@@ -188,13 +218,19 @@ impl Client {
     }
 
     fn download(&self, id: &str, output: &Path) -> anyhow::Result<u64> {
-        let mut response = self.agent.get(format!("{}/v1/videos/{id}/content", self.base)).call()?;
+        let mut response = self
+            .agent
+            .get(format!("{}/v1/videos/{id}/content", self.base))
+            .call()?;
         if !response.status().is_success() {
             return Err(explain(&mut response));
         }
-        let mut file =
-            std::fs::File::create(output).with_context(|| format!("cannot write {}", output.display()))?;
-        Ok(std::io::copy(&mut response.body_mut().as_reader(), &mut file)?)
+        let mut file = std::fs::File::create(output)
+            .with_context(|| format!("cannot write {}", output.display()))?;
+        Ok(std::io::copy(
+            &mut response.body_mut().as_reader(),
+            &mut file,
+        )?)
     }
 }
 
@@ -209,7 +245,13 @@ enum Created {
 fn explain(response: &mut ureq::http::Response<ureq::Body>) -> anyhow::Error {
     let status = response.status();
     match response.body_mut().read_json::<Envelope>() {
-        Ok(Envelope { error: ApiMessage { message, param: Some(param) } }) => anyhow::anyhow!("{param}: {message}"),
+        Ok(Envelope {
+            error:
+                ApiMessage {
+                    message,
+                    param: Some(param),
+                },
+        }) => anyhow::anyhow!("{param}: {message}"),
         Ok(Envelope { error }) => anyhow::anyhow!("{}", error.message),
         Err(_) => anyhow::anyhow!("the server answered {status}"),
     }

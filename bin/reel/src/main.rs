@@ -1,6 +1,7 @@
 //! `reel`: the daemon, and the operator's command line.
 #![forbid(unsafe_code)]
 
+mod baker;
 mod catalog;
 mod check;
 mod config;
@@ -81,7 +82,11 @@ impl SettingsArgs {
         }
         config.paths.cache_dir = self.cache_dir.or(config.paths.cache_dir);
         if !self.models.is_empty() {
-            config.models = self.models.into_iter().map(|path| config::Model { path }).collect();
+            config.models = self
+                .models
+                .into_iter()
+                .map(|path| config::Model { path })
+                .collect();
         }
         Ok(config)
     }
@@ -92,7 +97,9 @@ impl ServeArgs {
         let mut config = self.settings.load()?;
         config.server.listen = self.listen.unwrap_or(config.server.listen);
         config.pool.devices = self.devices.unwrap_or(config.pool.devices);
-        config.pool.slots_per_device = self.slots_per_device.unwrap_or(config.pool.slots_per_device);
+        config.pool.slots_per_device = self
+            .slots_per_device
+            .unwrap_or(config.pool.slots_per_device);
         config.paths.worker = self.worker.or(config.paths.worker);
         config.check()?;
         Ok(config)
@@ -126,7 +133,9 @@ fn run(command: Command) -> anyhow::Result<()> {
 fn start_log(config: &Config) -> anyhow::Result<()> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.filter.clone());
     let filter = EnvFilter::try_new(&filter).with_context(|| format!("log filter {filter:?}"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match config.log.format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().init(),

@@ -41,7 +41,13 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let listener = listen(&http, config)?;
     let address = listener.local_addr()?;
     let storage = startup::open_storage(&config.paths.data_dir)?;
-    let Storage { journal, reader, store, unfinished, scratch_dir } = storage;
+    let Storage {
+        journal,
+        reader,
+        store,
+        unfinished,
+        scratch_dir,
+    } = storage;
     let registry = prometheus::Registry::new();
     announce(config, &devices, unfinished.len());
     let parts = Parts {
@@ -63,7 +69,14 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let ended = supervision.spawn(supervisor.run());
     watch_signals(&supervision, handle.clone())?;
     let baker = crate::baker::start(config, models, handle);
-    let gateway = GatewayParts { pool, catalog, reader, store, registry, config: config.gateway() };
+    let gateway = GatewayParts {
+        pool,
+        catalog,
+        reader,
+        store,
+        registry,
+        config: config.gateway(),
+    };
     tracing::info!("listening on http://{address}");
     http.block_on(serve_http(listener, gateway, ended))?;
     baker.stop();
@@ -87,7 +100,9 @@ async fn serve_http(
     });
     let until = async { supervisor_gone.await.unwrap_or_default() };
     reel_gateway::serve_with(listener, router, limits, until).await?;
-    watched.await?.context("the supervisor has crashed; unfinished jobs go on at the next start")
+    watched
+        .await?
+        .context("the supervisor has crashed; unfinished jobs go on at the next start")
 }
 
 fn listen(http: &Runtime, config: &Config) -> anyhow::Result<TcpListener> {
@@ -124,11 +139,13 @@ fn watch_signals(supervision: &Runtime, handle: SupervisorHandle) -> anyhow::Res
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     let runtime = supervision.handle().clone();
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
-            tracing::info!(signal, "asked to end");
-            runtime.block_on(handle.shut_down());
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                tracing::info!(signal, "asked to end");
+                runtime.block_on(handle.shut_down());
+            }
+        })?;
     Ok(())
 }

@@ -38,7 +38,8 @@ pub(crate) struct Storage {
 
 /// Opens the data directory. One supervisor at a time: the journal is locked.
 pub(crate) fn open_storage(data_dir: &Path) -> anyhow::Result<Storage> {
-    let store = Store::open(data_dir).with_context(|| format!("data directory {}", data_dir.display()))?;
+    let store =
+        Store::open(data_dir).with_context(|| format!("data directory {}", data_dir.display()))?;
     let (journal, reader) = Journal::open(&data_dir.join("journal.sqlite"))?;
     let unfinished = reader.unfinished()?;
     let swept = store.sweep(|id| matches!(reader.get(id), Ok(Some(_)) | Err(_)))?;
@@ -46,7 +47,13 @@ pub(crate) fn open_storage(data_dir: &Path) -> anyhow::Result<Storage> {
     let scratch_dir = data_dir.join("scratch");
     // The workers of the last run died with it; what they left is nobody's.
     let _ = std::fs::remove_dir_all(&scratch_dir);
-    Ok(Storage { journal, reader, store, unfinished, scratch_dir: std::path::absolute(scratch_dir)? })
+    Ok(Storage {
+        journal,
+        reader,
+        store,
+        unfinished,
+        scratch_dir: std::path::absolute(scratch_dir)?,
+    })
 }
 
 /// The worker program: as configured, or beside this one.
@@ -55,7 +62,11 @@ pub(crate) fn find_worker(config: &Config) -> anyhow::Result<PathBuf> {
         Some(path) => std::path::absolute(path)?,
         None => std::env::current_exe()?.with_file_name("reel-worker"),
     };
-    if path.is_file() { Ok(path) } else { Err(UsageError::Worker(path).into()) }
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(UsageError::Worker(path).into())
+    }
 }
 
 /// The devices that the configuration asks for.
@@ -64,7 +75,11 @@ pub(crate) fn find_devices(config: &Config) -> Result<Vec<Device>, UsageError> {
     let cpus = || (0..config.pool.cpu_devices).map(Device::cpu).collect();
     match config.pool.devices {
         Devices::Cpu => Ok(cpus()),
-        Devices::Gpu => Some(gpus()).filter(|gpus| !gpus.is_empty()).ok_or(UsageError::NoGpu),
-        Devices::Auto => Ok(Some(gpus()).filter(|gpus| !gpus.is_empty()).unwrap_or_else(cpus)),
+        Devices::Gpu => Some(gpus())
+            .filter(|gpus| !gpus.is_empty())
+            .ok_or(UsageError::NoGpu),
+        Devices::Auto => Ok(Some(gpus())
+            .filter(|gpus| !gpus.is_empty())
+            .unwrap_or_else(cpus)),
     }
 }
