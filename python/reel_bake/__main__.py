@@ -17,6 +17,7 @@ def main() -> int:
     args = _arguments()
     if args.die_with:
         lifeline.die_with(args.die_with)
+    os.nice(args.nice)
     events = Events.on_stdout()
     try:
         _bake(args, events)
@@ -59,6 +60,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="parts at a time")
+    parser.add_argument("--nice", type=int, default=0, help="how much to yield to others, see nice(2)")
     parser.add_argument("--die-with", type=int, default=0, help="end when this parent process ends")
     return parser.parse_args()
 
