@@ -4,7 +4,7 @@ use crate::tail::read_tail;
 use reel_domain::{Fps, Shape};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -88,8 +88,8 @@ impl Ffmpeg {
         &self.program
     }
 
-    /// Encodes frames (RGB, 8 bit, `[frames, height, width, 3]`, read from the file's position) into an MP4 at
-    /// `out`: H.264, 4:2:0, BT.709, index before the data. Nothing of value is at `out` after an error.
+    /// Encodes a file of frames (RGB, 8 bit, `[frames, height, width, 3]`) into an MP4 at `out`: H.264, 4:2:0,
+    /// BT.709, index before the data. Nothing of value is at `out` after an error.
     ///
     /// Dropping the future kills the child.
     ///
@@ -97,12 +97,14 @@ impl Ffmpeg {
     /// See [`MediaError`].
     pub async fn encode(
         &self,
-        frames: File,
+        mut frames: File,
         shape: Shape,
         fps: Fps,
         out: &Path,
     ) -> Result<(), MediaError> {
         check_frames(&frames, shape)?;
+        // Whoever wrote the file shares its position.
+        frames.rewind()?;
         let child = self.spawn(encode_arguments(shape, fps, out), frames)?;
         let report = tokio::time::timeout(ENCODE_DEADLINE, run(child))
             .await

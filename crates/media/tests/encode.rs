@@ -4,7 +4,7 @@
 use reel_domain::{Fps, Shape};
 use reel_media::{Ffmpeg, MediaError};
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -16,7 +16,7 @@ fn fps(value: u32) -> Fps {
     Fps::new(value).unwrap()
 }
 
-/// A file at offset 0 that holds frames of one colour, each a little brighter than the one before.
+/// A file that holds frames of one colour, each a little brighter than the one before.
 fn frames(shape: Shape) -> File {
     let mut file = tempfile::tempfile().unwrap();
     for frame in 0..shape.frames() {
@@ -24,7 +24,6 @@ fn frames(shape: Shape) -> File {
         let pixels = shape.frame_bytes() as usize / 3;
         file.write_all(&[red, 30, 60].repeat(pixels)).unwrap();
     }
-    file.rewind().unwrap();
     file
 }
 
