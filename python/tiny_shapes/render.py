@@ -17,7 +17,7 @@ from tiny_shapes.prompts import (
     Shape,
 )
 
-RADIUS = 11.0
+RADIUS = 14.0
 """Half of the extent of the drawn objects in pixels."""
 HALO = 2.0
 """Pixels around an object that count as foreground when losses are weighted."""
@@ -45,7 +45,7 @@ def _signed_distance(
 ) -> torch.Tensor:
     """Distance in pixels to the outline (negative inside) of circle 0, square 1 or triangle 2."""
     circle = (dx * dx + dy * dy).sqrt() - radius
-    half = radius * (10 / 11)
+    half = radius * (13 / 14)
     square = torch.maximum(dx.abs(), dy.abs()) - half
     # An upright triangle: its base is 0.9 radii below the centre, its apex 1.1 radii above.
     slope_x, slope_y = 0.857, 0.515
@@ -100,7 +100,7 @@ def start_positions(
     """
     size = torch.tensor([shape.width, shape.height], dtype=torch.float32)
     anywhere = torch.rand(len(directions), 2, generator=generator) * size
-    margin = RADIUS * 1.1 + 1
+    margin = RADIUS * 1.2 + 1
     inside = margin + torch.rand(len(directions), 2, generator=generator) * (size - 2 * margin)
     moving = DIRECTION_TABLE[directions] != 0
     return torch.where(moving, anywhere, inside).floor()
@@ -170,7 +170,7 @@ def dense_scenes(
     canvas = torch.tensor([shape.width, shape.height], dtype=torch.float32)
     return Scenes(
         kind=torch.randint(len(OBJECTS), (batch, count), generator=generator),
-        radius=mixed(6 + 9 * rand(batch, count), torch.full((batch, count), RADIUS), batch, count),
+        radius=mixed(7 + 10 * rand(batch, count), torch.full((batch, count), RADIUS), batch, count),
         present=torch.cat([torch.ones(batch, 1), rand(batch, count - 1).round()], 1).bool(),
         centre=(rand(batch, count, 2) * canvas).floor(),
         velocity=mixed(

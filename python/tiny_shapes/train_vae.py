@@ -64,6 +64,13 @@ def reconstruction_loss(
     return loss, mean(error, foreground).detach(), mean(error, background).detach()
 
 
+def load_encoder(vae: AutoencoderKLLTXVideo, path: Path) -> None:
+    """Takes encoder and latent statistics from a checkpoint, whatever its decoder looks like."""
+    saved = checkpoint.load(path)["vae"]
+    wanted = {name: w for name, w in saved.items() if not name.startswith("decoder.")}
+    vae.load_state_dict(wanted, strict=False)
+
+
 def learning_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
     """Linear warm-up, then a straight line to almost nothing."""
     if step < warmup:
@@ -78,16 +85,18 @@ class VaeTrainer:
         self.args = args
         torch.manual_seed(args.seed)
         self.vae: AutoencoderKLLTXVideo = build_vae().to(memory_format=torch.channels_last_3d)
-        if args.decoder_only:
-            self.vae.encoder.requires_grad_(False)
-        trained = self.vae.decoder if args.decoder_only else self.vae
-        inner, rest = split_weights(trained, excluded=("conv_in", "decoder.conv_out"))
-        if args.optimizer == "adamw":
-            inner, rest = [], inner + rest
-        rates = {"lr": args.lr, "betas": (0.9, 0.98), "weight_decay": 0.0}
-        self.optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, **rates)]
-        if inner:
-            self.optimizers.append(Muon(inner, lr=args.lr))
+        self.optimizers: list[torch.optim.Optimizer] = []
+        parts = {self.vae.encoder: args.encoder_rate, self.vae.decoder: 1.0}
+        for part, share in parts.items():
+            if part is self.vae.encoder and args.decoder_only:
+                part.requires_grad_(False)
+                continue
+            inner, rest = split_weights(part, excluded=("conv_in", "conv_out"))
+            rates = {"lr": args.lr, "betas": (0.9, 0.98), "weight_decay": 0.0}
+            self.optimizers += [torch.optim.AdamW(rest, **rates), Muon(inner, lr=args.lr)]
+            for optimizer in self.optimizers[-2:]:
+                for group in optimizer.param_groups:
+                    group["share"] = share
         self.step = 0
 
     def state(self) -> dict:
@@ -109,15 +118,16 @@ class VaeTrainer:
         """One update; returns what the log shows."""
         args = self.args
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + self.step)
-        progress = 1.0 if args.decoder_only else self.step / args.steps
+        progress = max(args.first_progress, self.step / args.steps)
         clip, mask = draw_batch(progress, generator)
         clip = clip.to(memory_format=torch.channels_last_3d)
         rate = learning_rate(self.step, args.steps, args.lr)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
         # The last tenth in full precision: edges get crisp only then.
-        with torch.autocast("cpu", torch.bfloat16, enabled=progress < 0.9):
+        reduced = self.step < 0.9 * args.steps
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
             with torch.set_grad_enabled(not args.decoder_only):
                 latents = self.vae.encoder(clip)[:, :LATENT_CHANNELS].float()
             noise = torch.randn(latents.shape, generator=generator)
@@ -147,7 +157,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
+    parser.add_argument("--encoder-rate", type=float, default=1.0, help="share of --lr")
+    parser.add_argument("--first-progress", type=float, default=0.0, help="skip early crowds")
+    parser.add_argument("--encoder-from", type=Path, default=None, help="start with its encoder")
     parser.add_argument("--noise", type=float, default=0.1, help="largest latent noise")
     parser.add_argument("--latent-penalty", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1)
@@ -155,9 +167,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--log-every", type=int, default=100)
     parser.add_argument("--save-every", type=int, default=250)
     parser.add_argument("--stop-at", type=int, default=None, help="stop early at this step")
-    parser.add_argument(
-        "--decoder-only", type=Path, default=None, help="sharpen the decoder of this checkpoint"
-    )
+    parser.add_argument("--decoder-only", action="store_true", help="leave the encoder as it is")
     return parser.parse_args()
 
 
@@ -167,8 +177,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     trainer = VaeTrainer(args)
     path = args.out / "vae.safetensors"
-    if args.decoder_only:
-        trainer.vae.load_state_dict(checkpoint.load(args.decoder_only)["vae"])
+    if args.encoder_from:
+        load_encoder(trainer.vae, args.encoder_from)
     if args.resume and path.exists():
         trainer.load(checkpoint.load(path))
     last = args.stop_at or args.steps
