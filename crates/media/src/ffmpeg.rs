@@ -9,7 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::process::{Child, Command};
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin, Command};
 
 /// Longest run of one encoding, after which the child is killed.
 pub const ENCODE_DEADLINE: Duration = Duration::from_secs(300);
@@ -105,20 +106,25 @@ impl Ffmpeg {
         check_frames(&frames, shape)?;
         // Whoever wrote the file shares its position.
         frames.rewind()?;
-        let child = self.spawn(encode_arguments(shape, fps, out), frames)?;
-        let report = tokio::time::timeout(ENCODE_DEADLINE, run(child))
-            .await
-            .map_err(|_| MediaError::Deadline(ENCODE_DEADLINE))??;
-        match frames_encoded(&report) {
-            Some(count) if count == shape.frames() => Ok(()),
-            got => Err(MediaError::FrameCount {
-                expected: shape.frames(),
-                got,
-            }),
-        }
+        let child = self.spawn(encode_arguments(shape, fps, out), frames.into())?;
+        run(child, shape).await
     }
 
-    fn spawn(&self, arguments: Vec<OsString>, stdin: File) -> io::Result<Child> {
+    /// Starts the encoding of a video whose frames will come later. Most of the time of a short encoding is the
+    /// start of the program (75 ms of processor time, on the machine where this was measured): it can pass while
+    /// the frames are still being made.
+    ///
+    /// Dropping the [`Encoder`] kills the child. Needs a runtime around it, like every child of tokio.
+    ///
+    /// # Errors
+    /// [`MediaError::OddSide`], or when the child cannot be started.
+    pub fn prepare(&self, shape: Shape, fps: Fps, out: &Path) -> Result<Encoder, MediaError> {
+        refuse_odd(shape)?;
+        let child = self.spawn(encode_arguments(shape, fps, out), Stdio::piped())?;
+        Ok(Encoder { child, shape })
+    }
+
+    fn spawn(&self, arguments: Vec<OsString>, stdin: Stdio) -> io::Result<Child> {
         let kept = ENVIRONMENT_KEPT
             .into_iter()
             .filter_map(|name| Some((name, std::env::var_os(name)?)));
@@ -134,10 +140,44 @@ impl Ffmpeg {
     }
 }
 
-fn check_frames(frames: &File, shape: Shape) -> Result<(), MediaError> {
+/// A program that has started and waits for frames.
+#[derive(Debug)]
+pub struct Encoder {
+    child: Child,
+    shape: Shape,
+}
+
+impl Encoder {
+    /// Encodes a file of frames, like [`Ffmpeg::encode`].
+    ///
+    /// # Errors
+    /// See [`MediaError`].
+    pub async fn encode(mut self, mut frames: File) -> Result<(), MediaError> {
+        check_frames(&frames, self.shape)?;
+        frames.rewind()?;
+        let stdin = self.child.stdin.take().ok_or_else(no_pipe)?;
+        let (fed, encoded) = tokio::join!(feed(frames, stdin), run(self.child, self.shape));
+        // A child that gives up says why; that it also stopped reading is only a consequence.
+        encoded?;
+        Ok(fed?)
+    }
+}
+
+async fn feed(frames: File, mut stdin: ChildStdin) -> io::Result<()> {
+    let mut frames = tokio::fs::File::from_std(frames);
+    tokio::io::copy(&mut frames, &mut stdin).await?;
+    stdin.shutdown().await
+}
+
+fn refuse_odd(shape: Shape) -> Result<(), MediaError> {
     if shape.width() % 2 == 1 || shape.height() % 2 == 1 {
         return Err(MediaError::OddSide(shape));
     }
+    Ok(())
+}
+
+fn check_frames(frames: &File, shape: Shape) -> Result<(), MediaError> {
+    refuse_odd(shape)?;
     let (expected, got) = (shape.video_bytes(), frames.metadata()?.len());
     if got != expected {
         return Err(MediaError::FrameBytes {
@@ -184,11 +224,24 @@ fn threads(shape: Shape) -> &'static str {
     }
 }
 
-/// Waits for the child and returns its progress report.
-async fn run(mut child: Child) -> Result<String, MediaError> {
-    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(io::Error::other("the child has no pipes").into());
-    };
+/// Waits, within the deadline, for a child that encodes every frame of the shape.
+async fn run(child: Child, shape: Shape) -> Result<(), MediaError> {
+    let report = tokio::time::timeout(ENCODE_DEADLINE, wait(child))
+        .await
+        .map_err(|_| MediaError::Deadline(ENCODE_DEADLINE))??;
+    match frames_encoded(&report) {
+        Some(count) if count == shape.frames() => Ok(()),
+        got => Err(MediaError::FrameCount {
+            expected: shape.frames(),
+            got,
+        }),
+    }
+}
+
+/// The progress report of a child that ended well.
+async fn wait(mut child: Child) -> Result<String, MediaError> {
+    let stdout = child.stdout.take().ok_or_else(no_pipe)?;
+    let stderr = child.stderr.take().ok_or_else(no_pipe)?;
     let (report, stderr, status) = tokio::join!(read_tail(stdout), read_tail(stderr), child.wait());
     let status = status?;
     if status.success() {
@@ -196,6 +249,10 @@ async fn run(mut child: Child) -> Result<String, MediaError> {
     } else {
         Err(MediaError::Failed { status, stderr })
     }
+}
+
+fn no_pipe() -> io::Error {
+    io::Error::other("the child has no pipes")
 }
 
 /// The last `frame=N` of a progress report.

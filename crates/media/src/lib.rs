@@ -13,4 +13,4 @@ pub use crate::image::{
     IMAGE_ALLOCATION_BYTES_MAX, IMAGE_BYTES_MAX, IMAGE_PIXELS_MAX, IMAGE_SIDE_PIXELS_MAX,
     ImageError, decode_image,
 };
-pub use ffmpeg::{ENCODE_DEADLINE, Ffmpeg, MediaError};
+pub use ffmpeg::{ENCODE_DEADLINE, Encoder, Ffmpeg, MediaError};

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 fn shape(key: &str) -> Shape {
     key.parse().unwrap()
@@ -88,6 +89,38 @@ async fn the_index_lies_before_the_data() {
     let bytes = std::fs::read(&out).unwrap();
     let position = |name: &[u8]| bytes.windows(4).position(|window| window == name).unwrap();
     assert!(position(b"moov") < position(b"mdat"));
+}
+
+#[tokio::test]
+async fn an_encoder_prepared_ahead_makes_the_same_file() {
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (at_once, ahead) = (
+        directory.path().join("1.mp4"),
+        directory.path().join("2.mp4"),
+    );
+    let shape = shape("64x64@17f");
+    ffmpeg
+        .encode(frames(shape), shape, fps(8), &at_once)
+        .await
+        .unwrap();
+    let encoder = ffmpeg.prepare(shape, fps(8), &ahead).unwrap();
+    encoder.encode(frames(shape)).await.unwrap();
+    assert_eq!(
+        std::fs::read(at_once).unwrap(),
+        std::fs::read(ahead).unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_prepared_encoder_that_gives_up_says_why() {
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    let shape = shape("640x480@33f");
+    let encoder = ffmpeg
+        .prepare(shape, fps(8), Path::new("/nowhere/at/all.mp4"))
+        .unwrap();
+    let error = encoder.encode(frames(shape)).await.unwrap_err();
+    assert!(error.to_string().contains("No such file"), "{error}");
 }
 
 #[tokio::test]
@@ -180,22 +213,31 @@ fn a_missing_program_is_named() {
     assert!(error.to_string().contains("/nowhere/ffmpeg"), "{error}");
 }
 
-/// Not a promise, only a number to look at: `cargo test -p reel-media --release -- --ignored --nocapture`.
+/// Not a promise, only numbers to look at: `cargo test -p reel-media --test encode -- --ignored --nocapture`.
 #[tokio::test]
 #[ignore = "prints a measurement"]
 async fn the_time_of_a_small_encoding() {
     let ffmpeg = Ffmpeg::locate(None).unwrap();
     let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("video.mp4");
     let shape = shape("64x64@17f");
-    let mut milliseconds = Vec::new();
-    for round in 0..15 {
-        let out = directory.path().join(format!("{round}.mp4"));
+    let (mut at_once, mut ahead) = (Vec::new(), Vec::new());
+    for _ in 0..15 {
         let input = frames(shape);
-        let begin = std::time::Instant::now();
+        let begin = Instant::now();
         ffmpeg.encode(input, shape, fps(8), &out).await.unwrap();
-        milliseconds.push(begin.elapsed().as_secs_f64() * 1e3);
+        at_once.push(begin.elapsed());
+        let encoder = ffmpeg.prepare(shape, fps(8), &out).unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let begin = Instant::now();
+        encoder.encode(frames(shape)).await.unwrap();
+        ahead.push(begin.elapsed());
     }
-    milliseconds.sort_by(f64::total_cmp);
-    let (min, median, max) = (milliseconds[0], milliseconds[7], milliseconds[14]);
-    println!("encode 64x64@17f: median {median:.0} ms (min {min:.0}, max {max:.0}, 15 runs)");
+    for (name, mut times) in [("at once", at_once), ("prepared ahead", ahead)] {
+        times.sort();
+        println!(
+            "{shape} {name}: median {:?} ({:?} to {:?})",
+            times[7], times[0], times[14]
+        );
+    }
 }
