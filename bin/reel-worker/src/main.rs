@@ -12,7 +12,7 @@ use std::time::Instant;
 
 /// Generates the videos of one bundle for the supervisor that started it.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 struct Args {
     /// The bundle that this worker is pinned to for its whole life
     #[arg(long, value_name = "DIR")]

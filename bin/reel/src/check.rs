@@ -1,9 +1,10 @@
 //! `reel check`: what a configuration would serve, without starting anything.
 
+use crate::baker;
 use crate::catalog;
 use crate::config::Config;
 use crate::startup;
-use reel_bundle::{Cache, Requirements, State};
+use reel_bundle::{Cache, State};
 use std::io::Write;
 
 /// Prints the models, their shapes and how each stands in the cache.
@@ -24,7 +25,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
             device.name, config.pool.slots_per_device
         )?;
     }
-    let needs = Requirements::cpu();
+    let needs = baker::requirements(config)?;
     for model in &models {
         writeln!(
             out,

@@ -1,6 +1,7 @@
 //! `reel`: the daemon, and the operator's command line.
 #![forbid(unsafe_code)]
 
+mod bake;
 mod baker;
 mod catalog;
 mod check;
@@ -23,7 +24,7 @@ const EXIT_USAGE: u8 = 64;
 
 /// Turns the GPUs of a machine into one video-generation endpoint.
 #[derive(Debug, Parser)]
-#[command(version, about, disable_help_subcommand = true)]
+#[command(version, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     /// Serve the OpenAI Videos API; bakes what is missing in the background
     Serve(ServeArgs),
+    /// Compile what the menus need and the cache lacks; does nothing when nothing is missing
+    Bake(BakeArgs),
     /// Check a configuration and say what it would serve, without starting anything
     Check(SettingsArgs),
     /// Ask a running server for one video
@@ -72,6 +75,30 @@ struct ServeArgs {
     /// The worker program [default: reel-worker beside this one]
     #[arg(long, env = "REEL_WORKER", value_name = "FILE")]
     worker: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct BakeArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Which devices the bundles are for [default: auto]
+    #[arg(long, env = "REEL_DEVICES", value_enum)]
+    devices: Option<config::Devices>,
+    /// The Python that has reel_bake and torch [default: the one of `make setup`]
+    #[arg(long, env = "REEL_PYTHON", value_name = "FILE")]
+    python: Option<PathBuf>,
+    /// Components that are compiled at a time [default: two, or one on a single core]
+    #[arg(long, value_name = "N")]
+    jobs: Option<u32>,
+}
+
+impl BakeArgs {
+    fn load(self) -> Result<(Config, Option<u32>), config::ConfigError> {
+        let mut config = self.settings.load()?;
+        config.pool.devices = self.devices.unwrap_or(config.pool.devices);
+        config.bake.python = self.python.or(config.bake.python);
+        Ok((config, self.jobs))
+    }
 }
 
 impl SettingsArgs {
@@ -123,6 +150,10 @@ fn run(command: Command) -> anyhow::Result<()> {
             let config = args.load()?;
             start_log(&config)?;
             serve::run(&config)
+        }
+        Command::Bake(args) => {
+            let (config, jobs) = args.load()?;
+            baker::run(&config, jobs)
         }
         Command::Check(args) => check::run(&args.load()?),
         Command::Generate(args) => generate::run(&args),

@@ -2,6 +2,7 @@
 //!
 //! Two runtimes: a flood of HTTP requests cannot starve supervision.
 
+use crate::baker;
 use crate::catalog;
 use crate::config::Config;
 use crate::startup::{self, Storage};
@@ -68,7 +69,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     supervisor.restore(unfinished, Instant::now());
     let ended = supervision.spawn(supervisor.run());
     watch_signals(&supervision, handle.clone())?;
-    let baker = crate::baker::start(config, models, handle);
+    baker::start(config, models, handle)?;
     let gateway = GatewayParts {
         pool,
         catalog,
@@ -79,7 +80,6 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     };
     tracing::info!("listening on http://{address}");
     http.block_on(serve_http(listener, gateway, ended))?;
-    baker.stop();
     tracing::info!("ended");
     Ok(())
 }

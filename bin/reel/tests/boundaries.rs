@@ -34,7 +34,13 @@ type Graph = BTreeMap<String, BTreeSet<String>>;
 /// Ordinary dependencies by package name. Two versions of one package count as one.
 fn graph() -> Graph {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform"])
+        .args([
+            "metadata",
+            "--format-version=1",
+            "--locked",
+            "--offline",
+            "--filter-platform",
+        ])
         // Only what this platform links has been downloaded.
         .arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH))
         .current_dir(env!("CARGO_MANIFEST_DIR"))

@@ -99,8 +99,18 @@ impl Requirements {
     /// What a CPU slot of this machine needs.
     #[must_use]
     pub fn cpu() -> Self {
+        Self::on(Device::Cpu)
+    }
+
+    /// What a slot on a GPU of this machine needs. The GPU itself is compared by the worker that opens it.
+    #[must_use]
+    pub fn cuda() -> Self {
+        Self::on(Device::Cuda)
+    }
+
+    fn on(device: Device) -> Self {
         Self {
-            device: Device::Cpu,
+            device,
             dtype: Dtype::Float32,
             host: Host::detect(),
         }

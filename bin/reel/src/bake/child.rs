@@ -32,20 +32,47 @@ pub(super) fn bake(
     let tail = tail.join().unwrap_or_default();
     match last.map_err(lost)? {
         Some(Event::Done { path }) if status.success() => Ok(path),
-        Some(Event::Error { component, message, fix }) => {
-            Err(BakeError::Refused { shape, component, message, fix })
-        }
-        _ => Err(BakeError::Died { shape, status, tail }),
+        Some(Event::Error {
+            component,
+            message,
+            fix,
+        }) => Err(BakeError::Refused {
+            shape,
+            component,
+            message,
+            fix,
+        }),
+        _ => Err(BakeError::Died {
+            shape,
+            status,
+            tail,
+        }),
     }
 }
 
 fn start(options: &Options, model: &Model, shape: Shape) -> Result<Child, BakeError> {
     let python = options.python();
     let mut command = Command::new(python);
-    command.args(["-W", "ignore", "-m", "reel_bake", "--die-with", &std::process::id().to_string()]);
-    command.arg("--model").arg(&model.dir).arg("--cache").arg(options.cache.root());
+    command.args([
+        "-W",
+        "ignore",
+        "-m",
+        "reel_bake",
+        "--die-with",
+        &std::process::id().to_string(),
+    ]);
+    command
+        .arg("--model")
+        .arg(&model.dir)
+        .arg("--cache")
+        .arg(options.cache.root());
     command.args(["--shape", &shape.to_string()]);
-    command.args(["--device", options.device().as_str(), "--dtype", options.dtype().as_str()]);
+    command.args([
+        "--device",
+        options.device().as_str(),
+        "--dtype",
+        options.dtype().as_str(),
+    ]);
     if let Some(jobs) = options.jobs {
         command.args(["--jobs", &jobs.to_string()]);
     }
@@ -53,8 +80,14 @@ fn start(options: &Options, model: &Model, shape: Shape) -> Result<Child, BakeEr
         command.args(["--nice", NICE]);
     }
     command.env("PYTHONPATH", Options::packages());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().map_err(|source| BakeError::Start { python: python.into(), source })
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command.spawn().map_err(|source| BakeError::Start {
+        python: python.into(),
+        source,
+    })
 }
 
 /// Follows the events until the stream ends; returns the one that decides the outcome.
@@ -62,7 +95,9 @@ fn listen(stdout: impl Read, show: &mut dyn FnMut(&Progress)) -> io::Result<Opti
     let (mut progress, mut last) = (Progress::default(), None);
     for line in BufReader::new(stdout).lines() {
         // Kinds of events that a later version adds are not for us.
-        let Ok(event) = serde_json::from_str::<Event>(&line?) else { continue };
+        let Ok(event) = serde_json::from_str::<Event>(&line?) else {
+            continue;
+        };
         progress.note(&event);
         show(&progress);
         if matches!(event, Event::Done { .. } | Event::Error { .. }) {

@@ -11,11 +11,19 @@ pub(super) enum Event {
     /// These components will be worked on.
     Start { components: Vec<String> },
     /// One of them got further.
-    Component { component: String, stage: String, fraction: f64 },
+    Component {
+        component: String,
+        stage: String,
+        fraction: f64,
+    },
     /// The bundle is published.
     Done { path: PathBuf },
     /// It cannot be baked.
-    Error { component: Option<String>, message: String, fix: String },
+    Error {
+        component: Option<String>,
+        message: String,
+        fix: String,
+    },
 }
 
 /// How far a bake is.
@@ -33,8 +41,13 @@ impl Progress {
                 let waiting = |name: &String| (name.clone(), (String::from("waiting"), 0.0));
                 self.components = components.iter().map(waiting).collect();
             }
-            Event::Component { component, stage, fraction } => {
-                self.components.insert(component.clone(), (stage.clone(), *fraction));
+            Event::Component {
+                component,
+                stage,
+                fraction,
+            } => {
+                self.components
+                    .insert(component.clone(), (stage.clone(), *fraction));
             }
             Event::Done { .. } | Event::Error { .. } => (),
         }
@@ -48,8 +61,13 @@ impl Progress {
 
     /// What is being worked on, for a person.
     pub(crate) fn now(&self) -> String {
-        let busy = self.components.iter().filter(|(_, (stage, fraction))| *fraction < 1.0 && stage != "waiting");
-        busy.map(|(name, (stage, _))| format!("{stage} {name}")).collect::<Vec<_>>().join(", ")
+        let busy = self
+            .components
+            .iter()
+            .filter(|(_, (stage, fraction))| *fraction < 1.0 && stage != "waiting");
+        busy.map(|(name, (stage, _))| format!("{stage} {name}"))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -64,17 +82,29 @@ mod tests {
     #[test]
     fn progress_follows_the_events() {
         let mut progress = Progress::default();
-        progress.note(&event(r#"{"event": "start", "components": ["transformer", "vae_decoder"]}"#));
+        progress.note(&event(
+            r#"{"event": "start", "components": ["transformer", "vae_decoder"]}"#,
+        ));
         assert_eq!((progress.fraction(), progress.now()), (0.0, String::new()));
         progress.note(&event(
             r#"{"event": "component", "component": "transformer", "stage": "compiling", "fraction": 0.5}"#,
         ));
-        assert_eq!((progress.fraction(), progress.now().as_str()), (0.25, "compiling transformer"));
+        assert_eq!(
+            (progress.fraction(), progress.now().as_str()),
+            (0.25, "compiling transformer")
+        );
     }
 
     #[test]
     fn an_error_names_its_component_if_it_has_one() {
         let error = event(r#"{"event": "error", "component": null, "message": "m", "fix": "f"}"#);
-        assert_eq!(error, Event::Error { component: None, message: "m".into(), fix: "f".into() });
+        assert_eq!(
+            error,
+            Event::Error {
+                component: None,
+                message: "m".into(),
+                fix: "f".into()
+            }
+        );
     }
 }

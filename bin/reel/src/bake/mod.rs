@@ -95,7 +95,9 @@ pub(crate) enum BakeError {
 }
 
 fn of(component: Option<&str>) -> String {
-    component.map(|name| format!(", {name}")).unwrap_or_default()
+    component
+        .map(|name| format!(", {name}"))
+        .unwrap_or_default()
 }
 
 /// Bakes every shape of the menus that is missing or stale, with a bar for each on the terminal.
@@ -154,9 +156,14 @@ impl Options {
     /// Where `reel_bake` lies: installed beside this program, or in the checkout that it was built from.
     fn packages() -> PathBuf {
         let program = std::env::current_exe().ok();
-        let prefix = program.as_deref().and_then(Path::parent).and_then(Path::parent);
+        let prefix = program
+            .as_deref()
+            .and_then(Path::parent)
+            .and_then(Path::parent);
         let installed = prefix.map(|prefix| prefix.join("share/reel/python"));
-        installed.filter(|path| path.is_dir()).unwrap_or_else(|| PACKAGES.into())
+        installed
+            .filter(|path| path.is_dir())
+            .unwrap_or_else(|| PACKAGES.into())
     }
 
     const fn device(&self) -> Device {

@@ -25,11 +25,15 @@ impl Bar {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.enable_steady_tick(Duration::from_millis(250));
-        Self { bar, said: RefCell::default() }
+        Self {
+            bar,
+            said: RefCell::default(),
+        }
     }
 
     pub(super) fn show(&self, progress: &Progress) {
-        self.bar.set_position((progress.fraction() * STEPS as f64) as u64);
+        self.bar
+            .set_position((progress.fraction() * STEPS as f64) as u64);
         self.bar.set_message(progress.now());
         self.say(&progress.now());
     }
