@@ -1,0 +1,109 @@
+//! The numbers of `docs/performance.md`: the native worker beside a Python one, in the same run.
+//!
+//! Prints a table on stdout and, with `--json`, the same figures for machines. Every figure is the median of
+//! several runs with the smallest and the largest beside it.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "the table is the purpose")]
+
+mod completion;
+mod native;
+mod peer;
+mod table;
+
+use anyhow::Context;
+use clap::Parser;
+use reel_bundle::{Bundle, Cache, Model, Requirements, State};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use table::Table;
+
+/// Measures the native worker, and a Python worker beside it.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// The worker program
+    #[arg(long, default_value = "target/release/reel-worker")]
+    worker: PathBuf,
+    /// The cache with the bundles
+    #[arg(long, env = "REEL_CACHE_DIR")]
+    cache_dir: PathBuf,
+    /// The model's directory
+    #[arg(long, default_value = "models/tiny-shapes")]
+    model: PathBuf,
+    /// The Python of the other worker
+    #[arg(long, default_value = ".venv/bin/python")]
+    python: PathBuf,
+    /// Runs of each measurement, at least 5
+    #[arg(long, default_value_t = 7)]
+    runs: usize,
+    /// Threads that both workers compute with
+    #[arg(long, default_value = "2")]
+    threads: NonZeroUsize,
+    /// Leave the Python worker out
+    #[arg(long)]
+    native_only: bool,
+    /// Where the figures go for machines
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What is measured, and how often.
+#[derive(Debug, Clone)]
+struct Setting {
+    worker: PathBuf,
+    cache: Cache,
+    bundles: Vec<Bundle>,
+    model: Model,
+    python: PathBuf,
+    runs: usize,
+    threads: NonZeroUsize,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let setting = setting(&args)?;
+    let mut table = Table::default();
+    native::ready(&setting, &mut table).await?;
+    native::videos(&setting, &mut table).await?;
+    native::memory(&setting, &mut table).await?;
+    completion::last_step_to_completed(&setting, &mut table).await?;
+    if !args.native_only {
+        peer::measure(&setting, &mut table)?;
+    }
+    println!("{table}");
+    if let Some(path) = args.json {
+        std::fs::write(&path, table.json()?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn setting(args: &Args) -> anyhow::Result<Setting> {
+    let cache = Cache::new(std::path::absolute(&args.cache_dir)?);
+    let model = Model::load(&args.model, None)?;
+    let needs = Requirements::cpu();
+    let ready =
+        model
+            .menu
+            .shapes
+            .iter()
+            .filter_map(|&shape| match cache.state(&model, shape, &needs) {
+                State::Ready(bundle) => Some(*bundle),
+                State::Missing | State::Stale(_) => None,
+            });
+    let bundles: Vec<Bundle> = ready.collect();
+    anyhow::ensure!(
+        bundles.len() >= 2,
+        "two baked shapes are needed: run `reel bake` first"
+    );
+    Ok(Setting {
+        worker: std::path::absolute(&args.worker)?,
+        cache,
+        bundles,
+        model,
+        python: args.python.clone(),
+        runs: args.runs.max(5),
+        threads: args.threads,
+    })
+}

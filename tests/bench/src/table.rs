@@ -1,0 +1,79 @@
+//! Figures: a median with the smallest and the largest, beside a bar to hold.
+
+use serde::Serialize;
+use std::fmt;
+
+/// Several runs of one measurement.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Row {
+    name: String,
+    unit: &'static str,
+    median: f64,
+    min: f64,
+    max: f64,
+    runs: usize,
+    /// What the figure should not exceed, where there is such a bar.
+    bar: Option<f64>,
+}
+
+/// All figures of one run of the program.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Table {
+    rows: Vec<Row>,
+}
+
+impl Table {
+    /// Adds a figure; `bar` is what its median should not exceed.
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        unit: &'static str,
+        mut samples: Vec<f64>,
+        bar: Option<f64>,
+    ) {
+        samples.sort_by(f64::total_cmp);
+        let (Some(&min), Some(&max)) = (samples.first(), samples.last()) else {
+            return;
+        };
+        let median = samples[samples.len() / 2];
+        self.rows.push(Row {
+            name: name.into(),
+            unit,
+            median,
+            min,
+            max,
+            runs: samples.len(),
+            bar,
+        });
+    }
+
+    /// The figures for machines.
+    pub(crate) fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self)
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "| {:<58} | {:>10} | {:>10} | {:>10} | {:>4} | {:>8} |",
+            "what", "median", "min", "max", "runs", "bar"
+        )?;
+        writeln!(
+            f,
+            "|{:-<60}|{:->11}:|{:->11}:|{:->11}:|{:->5}:|{:->9}:|",
+            "", "", "", "", "", ""
+        )?;
+        for row in &self.rows {
+            let name = format!("{} ({})", row.name, row.unit);
+            let bar = row.bar.map_or_else(String::new, |bar| format!("≤ {bar}"));
+            writeln!(
+                f,
+                "| {name:<58} | {:>10.3} | {:>10.3} | {:>10.3} | {:>4} | {bar:>8} |",
+                row.median, row.min, row.max, row.runs
+            )?;
+        }
+        Ok(())
+    }
+}
