@@ -41,7 +41,14 @@ def _bake(args: argparse.Namespace, events: Events) -> None:
             from reel_bake import bake
 
             bake.run(
-                model, shape, args.cache.absolute(), staging, args.device, args.dtype, args.jobs, events
+                model,
+                shape,
+                args.cache.absolute(),
+                staging,
+                args.device,
+                args.dtype,
+                args.jobs,
+                events,
             )
 
 
@@ -59,8 +66,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shape", required=True, help="one of the menu's shapes")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="parts at a time")
-    parser.add_argument("--nice", type=int, default=0, help="how much to yield to others, see nice(2)")
+    parser.add_argument(
+        "--jobs", type=int, default=min(2, os.cpu_count() or 1), help="parts at a time"
+    )
+    parser.add_argument(
+        "--nice", type=int, default=0, help="how much to yield to others, see nice(2)"
+    )
     parser.add_argument("--die-with", type=int, default=0, help="end when this parent process ends")
     return parser.parse_args()
 

@@ -33,6 +33,11 @@ class Bake:
         self.staging = staging
         self.jobs = jobs
         self.events = events
+        # Named before any child starts, so that all of them mean the same files.
+        self.weights = {
+            part.weights: weights.path_of(cache, plan.model, part.weights, plan.dtype)
+            for part in plan.parts()
+        }
         (staging / "aot").mkdir()
 
     def run(self) -> dict[str, Any]:
@@ -42,7 +47,13 @@ class Bake:
         components = parallel.run(tasks, self.jobs)
         finish = functools.partial(self._finish, parts, components)
         parallel.run([("manifest", finish)], 1)
+        self._check_unchanged()
         return components
+
+    def _check_unchanged(self) -> None:
+        """Parts of two versions of a model do not make a bundle."""
+        if Model.load(self.plan.model.directory).digest != self.plan.model.digest:
+            raise BakeError(f"{self.plan.model.directory} changed during the bake", "bake again")
 
     def _part(self, part: Part) -> dict[str, Any]:
         """Bakes one part, in a child of its own."""
@@ -50,7 +61,7 @@ class Bake:
         torch.backends.cudnn.allow_tf32 = False
         self.events.component(part.role, "loading", 0.0)
         module = part.build()
-        stored = weights.ensure(self._weights(part), module)
+        stored = weights.ensure(self.weights[part.weights], module)
         package = self._package(part)
         reused = self._reuse(part, package)
         if not reused:
@@ -79,7 +90,7 @@ class Bake:
 
     def _open(self, part: Part, package: Path) -> Callable[..., Tensor]:
         opened = compiler.load_package(package)
-        path = self._weights(part)
+        path = self.weights[part.weights]
         compiler.bind(opened, lambda names: weights.load(path, names, self.plan.device))
         return opened
 
@@ -113,12 +124,16 @@ class Bake:
     def _package(self, part: Part) -> Path:
         return self.staging / "aot" / f"{part.role}.pt2"
 
-    def _weights(self, part: Part) -> Path:
-        return weights.path_of(self.cache, self.plan.model, part.weights, self.plan.dtype)
-
 
 def run(
-    model: Model, shape: Shape, cache: Path, staging: Path, device: str, dtype: str, jobs: int, events: Events
+    model: Model,
+    shape: Shape,
+    cache: Path,
+    staging: Path,
+    device: str,
+    dtype: str,
+    jobs: int,
+    events: Events,
 ) -> None:
     """Bakes one shape unless its current bundle is already what would come out."""
     # Children are forked: a pool of threads must not exist before that.
@@ -127,6 +142,8 @@ def run(
     started = time.monotonic()
     plan = Plan(model, shape, device, dtype)
     plan.check()
+    # Read now: it says which version of the model all that follows is about.
+    events.emit("model", digest=model.digest)
     current = staging.parent / "current"
     if manifest.is_current(plan, current, cache):
         bundle = current.resolve()
@@ -160,8 +177,13 @@ def _normalisation(model: Model) -> tuple[list[float], list[float]]:
     for path in sorted((model.directory / "vae").glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             if "latents_mean" in file.keys():
-                return tuple(file.get_tensor(name).float().tolist() for name in ("latents_mean", "latents_std"))
-    raise BakeError("the autoencoder has no latents_mean", "add latents_mean and latents_std to its weights")
+                return tuple(
+                    file.get_tensor(name).float().tolist()
+                    for name in ("latents_mean", "latents_std")
+                )
+    raise BakeError(
+        "the autoencoder has no latents_mean", "add latents_mean and latents_std to its weights"
+    )
 
 
 def _drop_caches(staging: Path) -> None:

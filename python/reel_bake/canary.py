@@ -25,7 +25,11 @@ def compute(plan: Plan, packages: Packages, pad_id: int) -> dict:
     # Packages take contiguous tensors only, and do not look.
     latents = velocity.transpose(1, 2).contiguous().view(1, plan.channels, *grid)
     video = packages["vae_decoder"](latents)
-    means = [_encoded_mean(plan, packages, mode, video) for mode in ("i2v", "extend") if mode in plan.model.modes]
+    means = [
+        _encoded_mean(plan, packages, mode, video)
+        for mode in ("i2v", "extend")
+        if mode in plan.model.modes
+    ]
     value = sum(_size(tensor) for tensor in (velocity, video, *means))
     return {"seed": SEED, "value": float(torch.tensor(value, dtype=torch.float32))}
 

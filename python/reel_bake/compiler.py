@@ -68,6 +68,6 @@ def _difference(compiled: Tensor, eager: Tensor) -> float:
 def check(role: str, error: float, dtype: str) -> None:
     """Refuses a package that does not compute what the model computes."""
     if not error <= ERROR_MAX[dtype]:
-        fix = "report it with the versions of torch and diffusers; bake with another version of torch until then"
+        fix = "report it with the versions of torch and diffusers"
         message = f"differs from eager execution by {error:.3g}, more than {ERROR_MAX[dtype]:g}"
         raise BakeError(message, fix, role)

@@ -59,7 +59,12 @@ class Transformer(nn.Module):
         self.transformer = transformer
 
     def forward(
-        self, latents: Tensor, embeddings: Tensor, mask: Tensor, timesteps: Tensor, coordinates: Tensor
+        self,
+        latents: Tensor,
+        embeddings: Tensor,
+        mask: Tensor,
+        timesteps: Tensor,
+        coordinates: Tensor,
     ) -> Tensor:
         return self.transformer(
             hidden_states=latents,

@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 
 CPU_INFO = Path("/proc/cpuinfo")
-USED_BY_COMPILERS = re.compile(r"avx|sse|ssse|fma|bmi|f16c|popcnt|abm|movbe|amx|asimd|sve|bf16|i8mm|fphp")
+USED_BY_COMPILERS = re.compile(
+    r"avx|sse|ssse|fma|bmi|f16c|popcnt|abm|movbe|amx|asimd|sve|bf16|i8mm|fphp"
+)
 """Extensions that a C++ compiler uses of its own accord under -march=native."""
 
 
@@ -42,5 +44,9 @@ def _gpu(device: str) -> dict:
 
 def _driver() -> str | None:
     version = Path("/proc/driver/nvidia/version")
-    found = re.search(r"Kernel Module(?: for \S+)?\s+(\S+)", version.read_text()) if version.exists() else None
+    found = (
+        re.search(r"Kernel Module(?: for \S+)?\s+(\S+)", version.read_text())
+        if version.exists()
+        else None
+    )
     return found.group(1) if found else None

@@ -86,7 +86,10 @@ def is_current(plan: Plan, bundle: Path, cache: Path) -> bool:
         return False
     if found["text"]["tokens"] != plan.model.text_tokens:
         return False
-    return all(_complete(component, bundle, cache / "weights" / plan.model.name) for component in components.values())
+    return all(
+        _complete(component, bundle, cache / "weights" / plan.model.name)
+        for component in components.values()
+    )
 
 
 def _complete(component: dict, bundle: Path, weights: Path) -> bool:

@@ -123,4 +123,6 @@ def _read_menu(path: Path) -> dict:
     try:
         return tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise BakeError(f"cannot read {path}: {error}", "see docs/bundles.md for model.toml") from error
+        raise BakeError(
+            f"cannot read {path}: {error}", "see docs/bundles.md for model.toml"
+        ) from error

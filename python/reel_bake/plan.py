@@ -12,7 +12,11 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKLLTXVideo, LTXConditionPipeline, LTXVideoTransformer3DModel
+from diffusers import (
+    AutoencoderKLLTXVideo,
+    LTXConditionPipeline,
+    LTXVideoTransformer3DModel,
+)
 from torch import Tensor, nn
 
 from reel_bake import RECIPE, components, environment
@@ -128,7 +132,9 @@ class Plan:
         """Where each token lies: seconds, pixel row, pixel column, as the pipeline has it."""
         grid = (self.latent_frames, self.latent_height, self.latent_width)
         ids = LTXConditionPipeline._prepare_video_ids(rows, *grid)
-        scaled = LTXConditionPipeline._scale_video_ids(ids, self.spatial_ratio, self.temporal_ratio, 0)
+        scaled = LTXConditionPipeline._scale_video_ids(
+            ids, self.spatial_ratio, self.temporal_ratio, 0
+        )
         scaled = scaled.float()
         scaled[:, 0] = scaled[:, 0] * (1.0 / CANARY_FPS)
         return scaled
@@ -203,7 +209,10 @@ class Plan:
     def _place(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Moves inputs to the device; numbers that the model computes with get its type."""
         dtype = DTYPES[self.dtype]
-        cast = [tensor.to(dtype) if tensor.ndim > 2 and tensor.is_floating_point() else tensor for tensor in tensors]
+        cast = [
+            tensor.to(dtype) if tensor.ndim > 2 and tensor.is_floating_point() else tensor
+            for tensor in tensors
+        ]
         if len(cast) == TRANSFORMER_INPUTS:
             # Positions are computed with in full precision.
             cast[-1] = tensors[-1]

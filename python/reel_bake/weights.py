@@ -13,6 +13,7 @@ from reel_bake import RECIPE
 from reel_bake.cache import STAGING, locked, publish_file, sweep
 from reel_bake.model import SOURCES, Model
 
+
 def path_of(cache: Path, model: Model, component: str, dtype: str) -> Path:
     """Where a component's weights lie. The name holds the digest of what they are converted from."""
     source = f"{RECIPE}\n{component}\n{dtype}\n{model.component_digest(SOURCES[component])}\n"

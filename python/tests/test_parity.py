@@ -87,7 +87,9 @@ def moving_square(shape: str) -> np.ndarray:
     return video
 
 
-def run_native(generate: Path, shape: str, given: np.ndarray, folder: Path, **options: object) -> np.ndarray:
+def run_native(
+    generate: Path, shape: str, given: np.ndarray, folder: Path, **options: object
+) -> np.ndarray:
     """The engine's frames."""
     width, height, frames = size(shape)
     bundle = CACHE / "per-shape" / "tiny-shapes" / shape / "current"
@@ -96,7 +98,13 @@ def run_native(generate: Path, shape: str, given: np.ndarray, folder: Path, **op
         (folder / "given.rgb").write_bytes(given.tobytes())
         flags.append(f"--given={folder / 'given.rgb'}")
     out = folder / "frames.rgb"
-    command = [generate, f"--cache={CACHE}", f"--bundle={bundle}", f"--prompt={PROMPT}", f"--out={out}"]
+    command = [
+        generate,
+        f"--cache={CACHE}",
+        f"--bundle={bundle}",
+        f"--prompt={PROMPT}",
+        f"--out={out}",
+    ]
     subprocess.run([*command, *flags], check=True)
     return np.fromfile(out, dtype=np.uint8).reshape(frames, height, width, 3)
 
@@ -136,7 +144,9 @@ def condition(given: np.ndarray) -> LTXVideoCondition | None:
     images = [PIL.Image.fromarray(frame) for frame in given]
     if not images:
         return None
-    return LTXVideoCondition(image=images[0]) if len(images) == 1 else LTXVideoCondition(video=images)
+    return (
+        LTXVideoCondition(image=images[0]) if len(images) == 1 else LTXVideoCondition(video=images)
+    )
 
 
 def assert_close(native: np.ndarray, reference: np.ndarray) -> None:
