@@ -1,0 +1,90 @@
+"""Whatever dies, the video comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from conftest import Server, until
+
+# The promise for the end of workers whose supervisor was killed, and what a busy machine may add to our looking.
+ORPHAN_LIMIT_S = 0.2
+
+
+def alive(pid: int) -> bool:
+    """A process that is not a zombie."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def begun(video: dict) -> bool:
+    """A few steps are done."""
+    return video["step"] >= 3
+
+
+def test_a_worker_killed_in_the_middle_of_a_job_still_ends_in_a_video(own_server: Server) -> None:
+    own_server.until_ready(2)
+    video = own_server.create(seed=1, num_inference_steps=100)["id"]
+    own_server.until_video(video, begun)
+    for pid in own_server.workers():
+        os.kill(pid, signal.SIGKILL)
+    ended = own_server.finish(video)
+    assert (ended["status"], ended["attempts"]) == ("completed", 2), ended
+    metrics = own_server.call("GET", "/metrics").body.decode()
+    assert 'reel_pool_worker_failure_total{reason="crash"} 2' in metrics
+
+
+def test_a_killed_server_leaves_no_worker_and_loses_no_job(own_server: Server) -> None:
+    own_server.until_ready(2)
+    running = own_server.create(seed=1, num_inference_steps=100)["id"]
+    waiting = own_server.create(seed=2, num_inference_steps=4)["id"]
+    own_server.until_video(running, begun)
+    workers = own_server.workers()
+    assert workers
+    own_server.signal(signal.SIGKILL)
+    killed_at = time.monotonic()
+    until(lambda: not any(alive(pid) for pid in workers), "the end of the workers")
+    print(f"workers gone {1e3 * (time.monotonic() - killed_at):.0f} ms after the server (limit {ORPHAN_LIMIT_S} s)")
+    own_server.process.wait()
+
+    own_server.start()
+    first, second = own_server.finish(running), own_server.finish(waiting)
+    assert [first["status"], second["status"]] == ["completed", "completed"]
+    assert first["attempts"] == 2
+
+
+def test_draining_finishes_what_runs_and_the_next_start_does_the_rest(own_server: Server) -> None:
+    running = own_server.create(seed=1, num_inference_steps=60)["id"]
+    waiting = own_server.create(seed=2, num_inference_steps=4)["id"]
+    own_server.until_video(running, begun)
+    own_server.signal(signal.SIGTERM)
+    until(lambda: own_server.call("GET", "/readyz").status == 503, "not ready any more")
+    refused = own_server.call("POST", "/v1/videos", {"prompt": "x"})
+    assert (refused.status, refused.json()["error"]["code"]) == (503, "draining")
+    assert own_server.process.wait(60) == 0
+    own_server.start()
+    assert own_server.get(running)["status"] == "completed"
+    assert own_server.finish(waiting)["status"] == "completed"
+
+
+def test_deleting_a_running_video_frees_the_device_first(own_server: Server) -> None:
+    video = own_server.create(num_inference_steps=200)["id"]
+    own_server.until_video(video, begun)
+    answer = own_server.call("DELETE", f"/v1/videos/{video}")
+    assert (answer.status, answer.json()["deleted"]) == (200, True), answer.body
+    assert own_server.call("GET", f"/v1/videos/{video}").status == 404
+    assert own_server.call("GET", "/readyz").json()["running"] == 0
+
+
+def test_two_servers_cannot_share_a_data_directory(own_server: Server, tmp_path: Path) -> None:
+    second = Server(own_server.data, own_server.model, tmp_path / "second.log")
+    try:
+        second.start()
+    except BaseException:
+        assert "in use" in second.log.read_text() or "another" in second.log.read_text()
+    assert second.process is not None
+    assert second.process.wait(10) == 1, second.log.read_text()
