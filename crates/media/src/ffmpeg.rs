@@ -5,12 +5,16 @@ use reel_domain::{Fps, Shape};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Seek};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::Semaphore;
 
 /// Longest run of one encoding, after which the child is killed.
 pub const ENCODE_DEADLINE: Duration = Duration::from_secs(300);
@@ -61,10 +65,11 @@ pub enum MediaError {
     },
 }
 
-/// The ffmpeg program.
+/// The ffmpeg program. Clones share the limit of children that run at once: one for each processor.
 #[derive(Debug, Clone)]
 pub struct Ffmpeg {
     program: PathBuf,
+    places: Arc<Semaphore>,
 }
 
 impl Ffmpeg {
@@ -78,8 +83,12 @@ impl Ffmpeg {
             Some(path) => Err(format!("at {}", path.display())),
             None => on_path("ffmpeg").ok_or_else(|| "on PATH".into()),
         };
+        let places = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         found
-            .map(|program| Self { program })
+            .map(|program| Self {
+                program,
+                places: Arc::new(Semaphore::new(places)),
+            })
             .map_err(MediaError::NotFound)
     }
 
@@ -92,7 +101,8 @@ impl Ffmpeg {
     /// Encodes a file of frames (RGB, 8 bit, `[frames, height, width, 3]`) into an MP4 at `out`: H.264, 4:2:0,
     /// BT.709, index before the data. Nothing of value is at `out` after an error.
     ///
-    /// Dropping the future kills the child.
+    /// Waits while as many children run as there are processors: more of them would only take each other's time
+    /// and memory. Dropping the future kills the child.
     ///
     /// # Errors
     /// See [`MediaError`].
@@ -106,6 +116,8 @@ impl Ffmpeg {
         check_frames(&frames, shape)?;
         // Whoever wrote the file shares its position.
         frames.rewind()?;
+        // The semaphore is never closed.
+        let _place = self.places.acquire().await.map_err(io::Error::other)?;
         let child = self.spawn(encode_arguments(shape, fps, out), frames.into())?;
         run(child, shape).await
     }
@@ -114,7 +126,8 @@ impl Ffmpeg {
     /// start of the program (75 ms of processor time, on the machine where this was measured): it can pass while
     /// the frames are still being made.
     ///
-    /// Dropping the [`Encoder`] kills the child. Needs a runtime around it, like every child of tokio.
+    /// Does not count against the limit of [`encode`](Self::encode): whoever prepares has a limit of its own, the
+    /// attempts that run. Dropping the [`Encoder`] kills the child. Needs a runtime around it, like every child of tokio.
     ///
     /// # Errors
     /// [`MediaError::OddSide`], or when the child cannot be started.
