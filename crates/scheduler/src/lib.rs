@@ -13,7 +13,8 @@
 //! Time comes in as the last argument. The same inputs give the same commands, on every machine.
 //!
 //! The modules, from the top: [`command`] and [`event`] are the surface; [`slot`] draws the slot machine;
-//! `queue`, `job` and `timer` hold the state; `placement` chooses who runs where; `scheduler` joins them.
+//! `queue`, `job` and `timer` hold the state; `placement` chooses who runs where; `lifecycle` says what the
+//! events of workers mean; `scheduler` joins them.
 #![forbid(unsafe_code)]
 
 pub mod command;
@@ -22,6 +23,7 @@ pub mod event;
 pub mod slot;
 
 mod job;
+mod lifecycle;
 mod placement;
 mod queue;
 mod scheduler;
