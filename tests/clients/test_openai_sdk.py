@@ -27,7 +27,12 @@ def png(width: int, height: int, colour: tuple[int, int, int]) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     rows = (b"\0" + bytes(colour) * width) * height
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_create_and_poll_ends_with_a_completed_video(completed):
@@ -63,14 +68,26 @@ def test_the_content_is_an_mp4_of_the_length_asked_for(client, completed, tmp_pa
     assert path.read_bytes()[4:8] == b"ftyp"
     if shutil.which("ffprobe"):
         entries = "stream=codec_name,width,height,pix_fmt,r_frame_rate,nb_read_frames"
-        command = ["ffprobe", "-v", "error", "-count_frames", "-show_entries", entries, "-of", "csv=p=0", path]
+        command = [
+            "ffprobe",
+            "-v",
+            "error",
+            "-count_frames",
+            "-show_entries",
+            entries,
+            "-of",
+            "csv=p=0",
+            path,
+        ]
         probed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
         assert probed == "h264,64,64,yuv420p,8/1,17"
 
 
 def test_the_content_can_be_streamed(client, completed):
     whole = client.videos.download_content(completed.id).read()
-    with client.videos.with_streaming_response.download_content(completed.id, variant="video") as response:
+    with client.videos.with_streaming_response.download_content(
+        completed.id, variant="video"
+    ) as response:
         streamed = b"".join(response.iter_bytes())
         assert int(response.headers["content-length"]) == len(whole)
     assert streamed == whole
@@ -90,7 +107,9 @@ def test_the_same_seed_gives_the_same_bytes(client, completed):
 
 def test_an_image_file_makes_it_image_to_video(client):
     image = ("first.png", io.BytesIO(png(64, 64, (0, 0, 255))), "image/png")
-    video = client.videos.create_and_poll(prompt=PROMPT, input_reference=image, size="64x64", extra_body=FEW_STEPS)
+    video = client.videos.create_and_poll(
+        prompt=PROMPT, input_reference=image, size="64x64", extra_body=FEW_STEPS
+    )
     assert video.status == "completed", video.error
     assert video.mode == "i2v"
     client.videos.delete(video.id)
