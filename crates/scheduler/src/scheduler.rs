@@ -259,6 +259,13 @@ impl Scheduler {
         self.slots.iter().map(Slot::view)
     }
 
+    /// A worker has an attempt now: what it says about it counts.
+    #[must_use]
+    pub fn carries(&self, worker: WorkerId, attempt: AttemptId) -> bool {
+        let slot = self.workers.get(&worker).map(|&index| &self.slots[index]);
+        slot.is_some_and(|slot| slot.attempts().contains(&attempt))
+    }
+
     /// The jobs that wait, from the head of the queue.
     pub fn waiting(&self) -> impl Iterator<Item = JobId> {
         self.queue.iter()

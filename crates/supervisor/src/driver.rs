@@ -4,6 +4,7 @@
 //! spawning, reading, encoding and storing run beside the loop and come back as events.
 
 use crate::devices::Device;
+use crate::encode::Prepared;
 use crate::event::{BundleNews, EVENTS_MAX, Event};
 use crate::jobs::Jobs;
 use crate::metrics::{Metrics, MetricsError};
@@ -97,6 +98,8 @@ pub struct Supervisor {
     pub(crate) workers: Workers,
     /// Frames that wait for their encoder.
     pub(crate) frames: BTreeMap<AttemptId, Pixels>,
+    /// Encoders that were started ahead of their frames; `None`: on the way.
+    pub(crate) prepared: BTreeMap<AttemptId, Option<Prepared>>,
     /// Attempts whose given frames are being read; `true`: cancelled meanwhile.
     pub(crate) reading: BTreeMap<AttemptId, bool>,
     /// Published videos whose rows are not terminal yet.
@@ -142,6 +145,7 @@ impl Supervisor {
             jobs: Jobs::new(Arc::clone(&board)),
             workers: Workers::default(),
             frames: BTreeMap::new(),
+            prepared: BTreeMap::new(),
             reading: BTreeMap::new(),
             published: BTreeMap::new(),
             outcomes: BTreeMap::new(),

@@ -1,10 +1,10 @@
 //! What each command does. Everything returns at once; anything slow comes back as an event.
 
 use crate::driver::Supervisor;
-use crate::encode::publish_video;
+use crate::encode;
 use crate::event::{BakedBundle, BundleNews, Event};
 use crate::workers::{Process, Wanted, Worker, spoken};
-use reel_domain::{AttemptId, BundleKey, FaultClass, Job, JobId, Mode, Outcome, SlotId};
+use reel_domain::{AttemptId, BundleKey, FaultClass, Job, JobId, JobStatus, Mode, Outcome, SlotId};
 use reel_journal::Ending;
 use reel_process::LaunchSpec;
 use reel_protocol::{Item, Pixels, ToWorker};
@@ -228,18 +228,40 @@ impl Supervisor {
         }
     }
 
+    /// Starts the encoder of an attempt whose frames will exist soon.
+    pub(crate) fn prepare_encoder(&mut self, attempt: AttemptId) {
+        let Some(live) = self.jobs.get(attempt.job) else {
+            return;
+        };
+        let (shape, fps) = (live.job.bundle.shape, live.job.sampling.fps);
+        if self.prepared.contains_key(&attempt) || !encode::is_worth_preparing(shape) {
+            return;
+        }
+        self.prepared.insert(attempt, None);
+        let (ffmpeg, store, events) =
+            (self.ffmpeg.clone(), self.store.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let prepared = encode::prepare(ffmpeg, store, attempt, shape, fps)
+                .await
+                .ok();
+            let _ = events.send(Event::Prepared(attempt, prepared)).await;
+        });
+    }
+
     fn encode(&mut self, attempt: AttemptId, now: Instant) {
         let (Some(pixels), Some(live)) = (self.frames.remove(&attempt), self.jobs.get(attempt.job))
         else {
             tracing::error!(%attempt, "no frames to encode");
             return;
         };
-        let (shape, fps) = (live.job.bundle.shape, live.job.sampling.fps);
+        let form = (live.job.bundle.shape, live.job.sampling.fps);
+        let prepared = self.prepared.remove(&attempt).flatten();
         let (ffmpeg, store, events) =
             (self.ffmpeg.clone(), self.store.clone(), self.events.clone());
         let histogram = self.metrics.encode.clone();
         tokio::spawn(async move {
-            let result = publish_video(ffmpeg, store, attempt, pixels, shape, fps).await;
+            let result =
+                encode::publish_video(ffmpeg, store, attempt, pixels, form, prepared).await;
             histogram.observe(now.elapsed().as_secs_f64());
             let _ = events.send(Event::Encoded(attempt, result)).await;
         });
@@ -286,7 +308,7 @@ impl Supervisor {
                 progress.device = None;
                 progress.stage = None;
             }
-            if status == reel_domain::JobStatus::Queued {
+            if status == JobStatus::Queued {
                 progress.step = 0;
             }
         });
@@ -296,6 +318,10 @@ impl Supervisor {
     fn end(&mut self, id: JobId, attempt: u32, outcome: Outcome) {
         self.queue_moved = true;
         self.ending += 1;
+        self.prepared.remove(&AttemptId {
+            job: id,
+            number: attempt,
+        });
         self.outcomes.insert(id, outcome.status());
         let video = self.published.remove(&id);
         let ending = Ending {

@@ -1,10 +1,44 @@
 //! Frames to a published video, as a task of its own: the device is free meanwhile.
+//!
+//! Most of the time of a short encoding is the start of the program, so it is started while the last steps are
+//! still being computed.
 
-use reel_artifacts::Store;
+use reel_artifacts::{Staging, Store};
 use reel_domain::{AttemptId, Failure, FailureCode, Fps, Shape};
 use reel_journal::VideoMeta;
-use reel_media::Ffmpeg;
+use reel_media::{Encoder, Ffmpeg};
 use reel_protocol::Pixels;
+
+/// Larger videos are read by the encoder straight from their memory file: beside their length, the start of
+/// the program does not count, and a copy through a pipe would.
+const PREPARED_VIDEO_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// An encoder that has started before its frames exist, and where it will write.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    encoder: Encoder,
+    staging: Staging,
+}
+
+/// It pays to start an encoder for a video of this shape before its frames exist.
+pub(crate) const fn is_worth_preparing(shape: Shape) -> bool {
+    shape.video_bytes() <= PREPARED_VIDEO_BYTES_MAX
+}
+
+/// Starts an encoder while the frames are still being made.
+pub(crate) async fn prepare(
+    ffmpeg: Ffmpeg,
+    store: Store,
+    attempt: AttemptId,
+    shape: Shape,
+    fps: Fps,
+) -> Result<Prepared, Failure> {
+    let staging = blocking(move || store.stage(attempt.job, attempt.number)).await?;
+    let encoder = ffmpeg
+        .prepare(shape, fps, staging.path())
+        .map_err(|error| failed(attempt, &error))?;
+    Ok(Prepared { encoder, staging })
+}
 
 /// Encodes, hashes and publishes one attempt's frames.
 pub(crate) async fn publish_video(
@@ -12,18 +46,25 @@ pub(crate) async fn publish_video(
     store: Store,
     attempt: AttemptId,
     pixels: Pixels,
-    shape: Shape,
-    fps: Fps,
+    (shape, fps): (Shape, Fps),
+    prepared: Option<Prepared>,
 ) -> Result<VideoMeta, Failure> {
-    let staging = blocking({
-        let store = store.clone();
-        move || store.stage(attempt.job, attempt.number)
-    })
-    .await?;
-    ffmpeg
-        .encode(pixels.into_file(), shape, fps, staging.path())
-        .await
-        .map_err(|error| failed(attempt, &error))?;
+    let staging = match prepared {
+        Some(Prepared { encoder, staging }) => {
+            let encoded = encoder.encode(pixels.into_file()).await;
+            encoded.map_err(|error| failed(attempt, &error))?;
+            staging
+        }
+        None => {
+            let stage = store.clone();
+            let staging = blocking(move || stage.stage(attempt.job, attempt.number)).await?;
+            let encoded = ffmpeg
+                .encode(pixels.into_file(), shape, fps, staging.path())
+                .await;
+            encoded.map_err(|error| failed(attempt, &error))?;
+            staging
+        }
+    };
     let published = blocking(move || store.publish(staging)).await?;
     Ok(VideoMeta {
         bytes: published.bytes,

@@ -1,5 +1,6 @@
 //! Everything that can wake the loop. One look tells.
 
+use crate::encode::Prepared;
 use reel_domain::{AttemptId, BundleKey, Failure, JobId, Mode};
 use reel_journal::{VideoMeta, WriteError};
 use reel_pool::PoolRequest;
@@ -26,6 +27,8 @@ pub(crate) enum Event {
     Process(WorkerId, ProcessEvent),
     /// An attempt's given frames were read.
     Given(WorkerId, AttemptId, Result<Pixels, String>),
+    /// An encoder waits for an attempt's frames; `None`: it could not be started, which the encoding will say.
+    Prepared(AttemptId, Option<Prepared>),
     /// An attempt's video is published, or could not be made.
     Encoded(AttemptId, Result<VideoMeta, Failure>),
     /// A job's row is terminal, or could not be made so.

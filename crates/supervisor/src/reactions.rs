@@ -32,6 +32,12 @@ impl Supervisor {
             Event::Spawned(worker, result) => self.spawned(worker, result, now),
             Event::Process(worker, event) => self.process_event(worker, event, now),
             Event::Given(worker, attempt, pixels) => self.given(worker, attempt, pixels, now),
+            Event::Prepared(attempt, prepared) => {
+                // Nobody waits for it any more if the attempt has ended; dropping it ends the program.
+                if let Some(place) = self.prepared.get_mut(&attempt) {
+                    *place = prepared;
+                }
+            }
             Event::Encoded(attempt, result) => self.encoded(attempt, result),
             Event::Ended(id, result) => self.ended(id, result),
             Event::Shutdown => self.shut_down(now),
@@ -209,7 +215,10 @@ impl Supervisor {
                     decode_us = timings.decode_us, "frames are here"
                 );
                 self.remember_memory(id, memory);
-                self.frames.insert(attempt, pixels);
+                // Frames of an attempt that is somebody else's must not replace that one's.
+                if self.scheduler.carries(id, attempt) {
+                    self.frames.insert(attempt, pixels);
+                }
                 self.scheduler
                     .handle_worker(id, WorkerEvent::Finished { attempt }, now);
             }
@@ -257,15 +266,18 @@ impl Supervisor {
     ) {
         self.scheduler
             .handle_worker(id, WorkerEvent::Progress { attempt }, now);
-        let current = |progress: &reel_pool::JobProgress| progress.attempt == attempt.number;
+        if !self.scheduler.carries(id, attempt) {
+            return;
+        }
         self.jobs.change(attempt.job, |progress| {
-            if current(progress) {
-                progress.stage = Some(stage.as_str());
-                if stage == Stage::Denoise {
-                    (progress.step, progress.steps) = (step, of);
-                }
+            progress.stage = Some(stage.as_str());
+            if stage == Stage::Denoise {
+                (progress.step, progress.steps) = (step, of);
             }
         });
+        if stage == Stage::Denoise && step >= of / 2 {
+            self.prepare_encoder(attempt);
+        }
     }
 
     fn remember_memory(&self, id: WorkerId, memory: MemoryUse) {

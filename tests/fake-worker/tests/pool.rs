@@ -88,10 +88,10 @@ impl Pool {
             running,
             next: next.unwrap(),
         };
-        for index in 0..SHAPES.len() {
+        for (index, shape) in SHAPES.iter().enumerate() {
             let baked = BakedBundle {
                 id: bundle_id.into(),
-                dir: dir.join(SHAPES[index]).join(bundle_id),
+                dir: dir.join(shape).join(bundle_id),
                 modes: vec![Mode::T2v, Mode::I2v],
             };
             pool.control
