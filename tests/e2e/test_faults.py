@@ -48,7 +48,9 @@ def test_a_killed_server_leaves_no_worker_and_loses_no_job(own_server: Server) -
     own_server.signal(signal.SIGKILL)
     killed_at = time.monotonic()
     until(lambda: not any(alive(pid) for pid in workers), "the end of the workers")
-    print(f"workers gone {1e3 * (time.monotonic() - killed_at):.0f} ms after the server (limit {ORPHAN_LIMIT_S} s)")
+    print(
+        f"workers gone {1e3 * (time.monotonic() - killed_at):.0f} ms after the server (limit {ORPHAN_LIMIT_S} s)"
+    )
     own_server.process.wait()
 
     own_server.start()

@@ -38,7 +38,9 @@ def test_a_prompt_becomes_an_mp4_of_the_promised_kind(server: Server, tmp_path: 
     assert (stream["nb_read_frames"], stream["r_frame_rate"]) == ("17", "8/1")
 
 
-def test_the_same_seed_gives_the_same_video_and_another_one_another(server: Server, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_video_and_another_one_another(
+    server: Server, tmp_path: Path
+) -> None:
     digests = []
     for seed in (5, 5, 6):
         video = server.finish(server.create(seed=seed, num_inference_steps=4)["id"])
@@ -56,7 +58,17 @@ def test_every_shape_of_the_menu_is_served(server: Server, tmp_path: Path) -> No
 
 def test_the_command_line_makes_a_video(server: Server, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
-    command = [PROGRAMS / "reel", "generate", PROMPT, "--base-url", server.base, "-o", out, "--steps", "4"]
+    command = [
+        PROGRAMS / "reel",
+        "generate",
+        PROMPT,
+        "--base-url",
+        server.base,
+        "-o",
+        out,
+        "--steps",
+        "4",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert str(out) in done.stdout
     assert probe(out)["nb_read_frames"] == "17"
