@@ -42,6 +42,7 @@ lint:
 	.ci/setup test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	cargo deny --log-level error check bans licenses sources
 	.venv/bin/ruff check python tests
 	.venv/bin/ruff format --check python tests
 

@@ -1,6 +1,7 @@
-"""A Python worker as the field writes them: diffusers and torch.compile, one shape for its whole life.
+"""A Python worker as the field writes them: diffusers and torch.compile, one shape for its life.
 
-Prints one line of JSON: seconds from process start to READY, seconds of ten videos, milliseconds of a step.
+Prints one line of JSON: seconds from process start to READY, seconds of ten videos, milliseconds
+of a step.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 class StepClock:
-    """Times between the ends of denoising steps; the first video, which compiles, does not count."""
+    """Times between the ends of steps; the first video, which compiles, does not count."""
 
     def __init__(self) -> None:
         self.last = 0.0

@@ -53,7 +53,7 @@ class Server:
     base: str = field(default="")
 
     def start(self) -> None:
-        """Starts the server and waits for its port. The environment is all but empty, as the README promises."""
+        """Starts the server in an all but empty environment, and waits for its port."""
         command = [
             PROGRAMS / "reel", "serve", "--listen", "127.0.0.1:0", "--data-dir", self.data,
             "--cache-dir", CACHE, "--model", self.model, *self.arguments,

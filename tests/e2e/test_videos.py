@@ -94,7 +94,8 @@ def test_bad_input_never_reaches_a_worker(server: Server) -> None:
 def test_the_real_sdk_works_unmodified(server: Server) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "tests/clients"],
-        cwd=ROOT, env={**os.environ, "REEL_BASE_URL": server.base}, capture_output=True, text=True, check=False,
+        cwd=ROOT, env={**os.environ, "REEL_BASE_URL": server.base},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:]
     assert "skipped" not in done.stdout, done.stdout
