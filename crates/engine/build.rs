@@ -25,9 +25,15 @@ fn find_libtorch() -> Result<PathBuf, Box<dyn Error>> {
         return Ok(path.into());
     }
     let python = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../.venv/lib");
-    let versions = fs::read_dir(&python).map_err(|error| format!("{}: {error}", python.display()))?;
-    let found = versions.flatten().map(|entry| entry.path().join("site-packages/torch"));
-    found.filter(|path| path.is_dir()).next().ok_or_else(|| "no torch in .venv: run `make setup`".into())
+    let versions =
+        fs::read_dir(&python).map_err(|error| format!("{}: {error}", python.display()))?;
+    let found = versions
+        .flatten()
+        .map(|entry| entry.path().join("site-packages/torch"));
+    found
+        .filter(|path| path.is_dir())
+        .next()
+        .ok_or_else(|| "no torch in .venv: run `make setup`".into())
 }
 
 fn compile_shim(libtorch: &Path) {
@@ -37,7 +43,12 @@ fn compile_shim(libtorch: &Path) {
         .flag("-isystem")
         .flag(libtorch.join("include").display().to_string())
         .flag("-isystem")
-        .flag(libtorch.join("include/torch/csrc/api/include").display().to_string())
+        .flag(
+            libtorch
+                .join("include/torch/csrc/api/include")
+                .display()
+                .to_string(),
+        )
         .file("shim/package.cpp")
         .compile("reel_engine_shim");
 }
@@ -49,9 +60,19 @@ fn make_stub() -> Result<(), Box<dyn Error>> {
     let source = out.join("stub.c");
     fs::write(&source, "")?;
     let status = Command::new(cc::Build::new().get_compiler().path())
-        .args(["-shared", "-nostdlib", "-s", "-Wl,-soname,libtorch.so", "-o"])
+        .args([
+            "-shared",
+            "-nostdlib",
+            "-s",
+            "-Wl,-soname,libtorch.so",
+            "-o",
+        ])
         .arg(out.join("libtorch.so"))
         .arg(&source)
         .status()?;
-    if status.success() { Ok(()) } else { Err("cannot link the stub of libtorch.so".into()) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err("cannot link the stub of libtorch.so".into())
+    }
 }

@@ -46,14 +46,26 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let options = Options { device: DeviceChoice::Cpu, threads: args.threads };
+    let options = Options {
+        device: DeviceChoice::Cpu,
+        threads: args.threads,
+    };
     let started = Instant::now();
     let mut engine = NativeEngine::load(&args.bundle, &args.cache, &options)?;
     eprintln!("loaded in {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
     let started = Instant::now();
     let canary = engine.canary()?;
-    eprintln!("canary {canary:?} in {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
-    let given = args.given.as_ref().map(fs::read).transpose().context("given frames")?.unwrap_or_default();
+    eprintln!(
+        "canary {canary:?} in {:.1} ms",
+        started.elapsed().as_secs_f64() * 1e3
+    );
+    let given = args
+        .given
+        .as_ref()
+        .map(fs::read)
+        .transpose()
+        .context("given frames")?
+        .unwrap_or_default();
     let mut video = vec![0; engine.video_bytes()];
     generate(&mut engine, &args, &given, &mut video)?;
     fs::write(&args.out, video).with_context(|| args.out.display().to_string())
@@ -70,7 +82,13 @@ fn generate(
     let mut runs = (0..args.batch)
         .map(|index| {
             let seed = item.seed + index as u64;
-            engine.begin(&Item { seed, ..item.clone() }, given)
+            engine.begin(
+                &Item {
+                    seed,
+                    ..item.clone()
+                },
+                given,
+            )
         })
         .collect::<Result<Vec<_>, _>>()?;
     eprintln!("begun in {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
@@ -81,7 +99,9 @@ fn generate(
         times.push(started.elapsed().as_secs_f64() * 1e3);
     }
     report(&mut times);
-    let Some(run) = runs.into_iter().next() else { bail!("batch is 0") };
+    let Some(run) = runs.into_iter().next() else {
+        bail!("batch is 0")
+    };
     let started = Instant::now();
     engine.decode(run, video)?;
     eprintln!("decoded in {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
@@ -110,6 +130,9 @@ fn report(times: &mut [f64]) {
     times.sort_by(f64::total_cmp);
     if let [min, .., max] = times {
         let (min, max) = (*min, *max);
-        eprintln!("step ms: min {min:.2} median {:.2} max {max:.2}", times[times.len() / 2]);
+        eprintln!(
+            "step ms: min {min:.2} median {:.2} max {max:.2}",
+            times[times.len() / 2]
+        );
     }
 }

@@ -104,7 +104,10 @@ impl From<ComputeError> for EngineError {
             ComputeError::Device(_) => FailureClass::DeviceFatal,
             ComputeError::Failed(_) => FailureClass::Soft,
         };
-        Self { class, message: error.to_string() }
+        Self {
+            class,
+            message: error.to_string(),
+        }
     }
 }
 
@@ -114,10 +117,20 @@ mod tests {
 
     #[test]
     fn errors_of_operators_are_told_apart() {
-        let class = |text: &str| EngineError::from(ComputeError::from(TchError::Torch(text.into()))).class;
-        assert_eq!(class("CUDA out of memory. Tried to allocate 2 GiB\nstack"), FailureClass::Oom);
-        assert_eq!(class("[enforce fail] DefaultCPUAllocator: can't allocate memory"), FailureClass::Oom);
-        assert_eq!(class("CUDA error: an illegal memory access"), FailureClass::DeviceFatal);
+        let class =
+            |text: &str| EngineError::from(ComputeError::from(TchError::Torch(text.into()))).class;
+        assert_eq!(
+            class("CUDA out of memory. Tried to allocate 2 GiB\nstack"),
+            FailureClass::Oom
+        );
+        assert_eq!(
+            class("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            FailureClass::Oom
+        );
+        assert_eq!(
+            class("CUDA error: an illegal memory access"),
+            FailureClass::DeviceFatal
+        );
         assert_eq!(class("shape '[2]' is invalid"), FailureClass::Soft);
     }
 }

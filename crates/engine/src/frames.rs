@@ -12,7 +12,10 @@ pub fn to_video(bytes: &[u8], height: i64, width: i64, kind: Kind) -> Result<Ten
     let pixels = Tensor::f_from_slice(bytes)?.f_view([1, -1, height, width, 3])?;
     let unit = pixels.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
     let video = unit.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
-    Ok(video.f_permute([0, 4, 1, 2, 3])?.f_contiguous()?.f_to_kind(kind)?)
+    Ok(video
+        .f_permute([0, 4, 1, 2, 3])?
+        .f_contiguous()?
+        .f_to_kind(kind)?)
 }
 
 /// The autoencoder's video as 8-bit RGB: `[1, 3, frames, height, width]` in -1..1 fills
@@ -21,9 +24,20 @@ pub fn to_video(bytes: &[u8], height: i64, width: i64, kind: Kind) -> Result<Ten
 /// # Errors
 /// When `bytes` has another size.
 pub fn from_video(video: &Tensor, bytes: &mut [u8]) -> Result<(), ComputeError> {
-    let unit = video.f_to_kind(Kind::Float)?.f_mul_scalar(0.5)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
-    let pixels = unit.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
-    let pixels = pixels.f_squeeze_dim(0)?.f_permute([1, 2, 3, 0])?.f_contiguous()?.f_to_device(tch::Device::Cpu)?;
+    let unit = video
+        .f_to_kind(Kind::Float)?
+        .f_mul_scalar(0.5)?
+        .f_add_scalar(0.5)?
+        .f_clamp(0.0, 1.0)?;
+    let pixels = unit
+        .f_mul_scalar(255.0)?
+        .f_round()?
+        .f_to_kind(Kind::Uint8)?;
+    let pixels = pixels
+        .f_squeeze_dim(0)?
+        .f_permute([1, 2, 3, 0])?
+        .f_contiguous()?
+        .f_to_device(tch::Device::Cpu)?;
     Ok(pixels.f_copy_data_u8(bytes, bytes.len())?)
 }
 

@@ -27,7 +27,11 @@ impl Geometry {
     #[must_use]
     pub fn new(latent: &Latent, device: tch::Device) -> Self {
         let channels = i64::from(latent.channels);
-        let per_channel = |values: &[f32]| Tensor::from_slice(values).view([1, channels, 1, 1, 1]).to_device(device);
+        let per_channel = |values: &[f32]| {
+            Tensor::from_slice(values)
+                .view([1, channels, 1, 1, 1])
+                .to_device(device)
+        };
         Self {
             channels,
             frames: latent.frames.into(),
@@ -72,7 +76,10 @@ impl Geometry {
     /// # Errors
     /// When there is no memory.
     pub fn unpack(&self, tokens: &Tensor) -> Result<Tensor, ComputeError> {
-        Ok(tokens.f_transpose(1, 2)?.f_contiguous()?.f_view(self.size())?)
+        Ok(tokens
+            .f_transpose(1, 2)?
+            .f_contiguous()?
+            .f_view(self.size())?)
     }
 
     /// From the autoencoder's scale to the transformer's. Given frames are not scaled by the factor: the
@@ -89,23 +96,33 @@ impl Geometry {
     /// # Errors
     /// When there is no memory.
     pub fn denormalise(&self, latents: &Tensor) -> Result<Tensor, ComputeError> {
-        let scaled = latents.f_mul(&self.std)?.f_div_scalar(self.scaling_factor)?;
+        let scaled = latents
+            .f_mul(&self.std)?
+            .f_div_scalar(self.scaling_factor)?;
         Ok(scaled.f_add(&self.mean)?)
     }
 
     /// Where each token lies, f32 `[1, 3, tokens]`: seconds, pixel row, pixel column.
-    #[must_use]
     pub fn coordinates(&self, fps: u32) -> Tensor {
         let tokens = (0..self.frames).flat_map(|frame| {
-            (0..self.height).flat_map(move |row| (0..self.width).map(move |column| (frame, row, column)))
+            (0..self.height)
+                .flat_map(move |row| (0..self.width).map(move |column| (frame, row, column)))
         });
         let tokens: Vec<_> = tokens.collect();
         let seconds_per_frame = (1.0 / f64::from(fps)) as f32;
-        let seconds = tokens.iter().map(|token| self.first_frame(token.0) as f32 * seconds_per_frame);
-        let rows = tokens.iter().map(|token| (token.1 * self.spatial_ratio) as f32);
-        let columns = tokens.iter().map(|token| (token.2 * self.spatial_ratio) as f32);
+        let seconds = tokens
+            .iter()
+            .map(|token| self.first_frame(token.0) as f32 * seconds_per_frame);
+        let rows = tokens
+            .iter()
+            .map(|token| (token.1 * self.spatial_ratio) as f32);
+        let columns = tokens
+            .iter()
+            .map(|token| (token.2 * self.spatial_ratio) as f32);
         let values: Vec<f32> = seconds.chain(rows).chain(columns).collect();
-        Tensor::from_slice(&values).view([1, 3, self.tokens()]).to_kind(Kind::Float)
+        Tensor::from_slice(&values)
+            .view([1, 3, self.tokens()])
+            .to_kind(Kind::Float)
     }
 
     /// The first frame of a latent frame; the first latent frame holds one frame alone.

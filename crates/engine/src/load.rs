@@ -10,7 +10,7 @@ use crate::weights::Weights;
 use reel_bundle::{Bundle, Cache, Component, Device, Dtype, Host, Mismatch, Role};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::rc::Rc;
 use tch::Kind;
 
 /// How an engine is to run.
@@ -40,14 +40,25 @@ impl NativeEngine {
         let (bundle, cache) = (Bundle::open(bundle_dir)?, Cache::new(cache_dir));
         check_device(&bundle, options.device)?;
         bundle.verify(&cache)?;
-        let runtime = Runtime::start(options.device, options.threads)
-            .map_err(|source| LoadError::Compute { what: "libtorch".into(), source })?;
+        let runtime = Runtime::start(options.device, options.threads).map_err(|source| {
+            LoadError::Compute {
+                what: "libtorch".into(),
+                source,
+            }
+        })?;
         check_environment(&bundle, options.device)?;
         let packages = load_packages(&bundle, &cache, runtime)?;
         let tokenizer = PromptTokenizer::load(&bundle.tokenizer(), &bundle.manifest.text)?;
         let geometry = Geometry::new(&bundle.manifest.latent, runtime.device);
         let kind = kind(bundle.manifest.dtype);
-        Ok(Self { bundle, packages, tokenizer, geometry, kind, runtime })
+        Ok(Self {
+            bundle,
+            packages,
+            tokenizer,
+            geometry,
+            kind,
+            runtime,
+        })
     }
 }
 
@@ -56,25 +67,43 @@ fn check_device(bundle: &Bundle, choice: DeviceChoice) -> Result<(), LoadError> 
         DeviceChoice::Cpu => Device::Cpu,
         DeviceChoice::Cuda(_) => Device::Cuda,
     };
-    Mismatch::unless_equal("device", expected.as_str(), bundle.manifest.device.as_str())
-        .map_err(|mismatch| LoadError::Mismatch { id: bundle.id.clone(), mismatch })
+    Mismatch::unless_equal("device", expected.as_str(), bundle.manifest.device.as_str()).map_err(
+        |mismatch| LoadError::Mismatch {
+            id: bundle.id.clone(),
+            mismatch,
+        },
+    )
 }
 
 fn check_environment(bundle: &Bundle, choice: DeviceChoice) -> Result<(), LoadError> {
     let gpu = match choice {
         DeviceChoice::Cpu => None,
-        DeviceChoice::Cuda(index) => Some(
-            package::cuda_architecture(index as i32)
-                .map_err(|source| LoadError::Compute { what: format!("GPU {index}"), source })?,
-        ),
+        DeviceChoice::Cuda(index) => Some(package::cuda_architecture(index as i32).map_err(
+            |source| LoadError::Compute {
+                what: format!("GPU {index}"),
+                source,
+            },
+        )?),
     };
-    let host = Host { torch: Some(package::torch_version()), gpu, ..Host::detect() };
+    let host = Host {
+        torch: Some(package::torch_version()),
+        gpu,
+        ..Host::detect()
+    };
     let checked = bundle.manifest.environment.check(&host);
-    checked.map_err(|mismatch| LoadError::Mismatch { id: bundle.id.clone(), mismatch })
+    checked.map_err(|mismatch| LoadError::Mismatch {
+        id: bundle.id.clone(),
+        mismatch,
+    })
 }
 
 fn load_packages(bundle: &Bundle, cache: &Cache, runtime: Runtime) -> Result<Packages, LoadError> {
-    let mut loader = Loader { bundle, cache, runtime, mapped: BTreeMap::new() };
+    let mut loader = Loader {
+        bundle,
+        cache,
+        runtime,
+        mapped: BTreeMap::new(),
+    };
     Ok(Packages {
         text_encoder: loader.required(Role::TextEncoder)?,
         transformer: loader.required(Role::Transformer)?,
@@ -89,32 +118,43 @@ struct Loader<'a> {
     bundle: &'a Bundle,
     cache: &'a Cache,
     runtime: Runtime,
-    mapped: BTreeMap<String, Arc<Weights>>,
+    mapped: BTreeMap<String, Rc<Weights>>,
 }
 
 impl Loader<'_> {
     fn required(&mut self, role: Role) -> Result<Package, LoadError> {
         // The manifest was refused if it lacked one of these.
-        self.optional(role)?.ok_or(LoadError::Constant { role, name: "*".into() })
+        self.optional(role)?.ok_or(LoadError::Constant {
+            role,
+            name: "*".into(),
+        })
     }
 
     fn optional(&mut self, role: Role) -> Result<Option<Package>, LoadError> {
         let component = self.bundle.manifest.component(role);
-        component.map(|component| self.load(role, component)).transpose()
+        component
+            .map(|component| self.load(role, component))
+            .transpose()
     }
 
     fn load(&mut self, role: Role, component: &Component) -> Result<Package, LoadError> {
         let weights = self.weights(component)?;
-        Package::load(role, &self.bundle.package(component), self.runtime.device_index(), weights)
+        Package::load(
+            role,
+            &self.bundle.package(component),
+            self.runtime.device_index(),
+            weights,
+        )
     }
 
-    fn weights(&mut self, component: &Component) -> Result<Arc<Weights>, LoadError> {
+    fn weights(&mut self, component: &Component) -> Result<Rc<Weights>, LoadError> {
         if let Some(weights) = self.mapped.get(&component.weights.file) {
             return Ok(weights.clone());
         }
         let path = self.bundle.weights(component, self.cache);
-        let weights = Arc::new(Weights::map(&path, self.runtime.device)?);
-        self.mapped.insert(component.weights.file.clone(), weights.clone());
+        let weights = Rc::new(Weights::map(&path, self.runtime.device)?);
+        self.mapped
+            .insert(component.weights.file.clone(), weights.clone());
         Ok(weights)
     }
 }

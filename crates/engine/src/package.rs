@@ -6,7 +6,7 @@ use reel_bundle::Role;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::rc::Rc;
 use tch::Tensor;
 
 const MESSAGE_BYTES: usize = 1024;
@@ -18,7 +18,7 @@ const DEVICE: c_int = 3;
 pub struct Package {
     // Before `weights`: the package points into their memory.
     handle: Handle,
-    _weights: Arc<Weights>,
+    _weights: Rc<Weights>,
 }
 
 #[derive(Debug)]
@@ -76,14 +76,30 @@ impl Package {
     ///
     /// # Errors
     /// When the package cannot be loaded or a constant is missing.
-    pub fn load(role: Role, path: &Path, device: i32, weights: Arc<Weights>) -> Result<Self, LoadError> {
-        let failed = |source| LoadError::Compute { what: format!("package {}", path.display()), source };
+    pub fn load(
+        role: Role,
+        path: &Path,
+        device: i32,
+        weights: Rc<Weights>,
+    ) -> Result<Self, LoadError> {
+        let failed = |source| LoadError::Compute {
+            what: format!("package {}", path.display()),
+            source,
+        };
         let handle = Handle::load(path, device).map_err(failed)?;
         let names = handle.constants().map_err(failed)?;
-        let tensors = names.iter().map(|name| weights.tensor(name)).collect::<Option<Vec<_>>>();
-        let Some(tensors) = tensors else { return Err(missing(role, &names, &weights)) };
+        let tensors = names
+            .iter()
+            .map(|name| weights.tensor(name))
+            .collect::<Option<Vec<_>>>();
+        let Some(tensors) = tensors else {
+            return Err(missing(role, &names, &weights));
+        };
         handle.bind(&names, &tensors).map_err(failed)?;
-        Ok(Self { handle, _weights: weights })
+        Ok(Self {
+            handle,
+            _weights: weights,
+        })
     }
 
     /// Runs the package on inputs of the shape that it was compiled for.
@@ -91,13 +107,22 @@ impl Package {
     /// # Errors
     /// When an input does not fit or the device failed.
     pub fn run(&self, inputs: &[&Tensor]) -> Result<Tensor, ComputeError> {
-        let pointers: Vec<_> = inputs.iter().map(|tensor| tensor.as_ptr().cast::<c_void>()).collect();
+        let pointers: Vec<_> = inputs
+            .iter()
+            .map(|tensor| tensor.as_ptr().cast::<c_void>())
+            .collect();
         let mut output = std::ptr::null_mut();
         call(|message| {
             // SAFETY: the handle is live, every pointer is a live at::Tensor of a borrowed `Tensor`, and the
             // shim writes `output` only when it succeeds.
             unsafe {
-                reel_package_run(self.handle.0, pointers.as_ptr(), pointers.len(), &raw mut output, message)
+                reel_package_run(
+                    self.handle.0,
+                    pointers.as_ptr(),
+                    pointers.len(),
+                    &raw mut output,
+                    message,
+                )
             }
         })?;
         // SAFETY: on success `output` is a fresh at::Tensor that nobody else owns.
@@ -107,7 +132,10 @@ impl Package {
 
 fn missing(role: Role, names: &[String], weights: &Weights) -> LoadError {
     let name = names.iter().find(|name| weights.tensor(name).is_none());
-    LoadError::Constant { role, name: name.cloned().unwrap_or_default() }
+    LoadError::Constant {
+        role,
+        name: name.cloned().unwrap_or_default(),
+    }
 }
 
 impl Handle {
@@ -115,7 +143,9 @@ impl Handle {
         let path = c_path(path)?;
         let mut package = std::ptr::null_mut();
         // SAFETY: `path` is a C string that lives through the call; `package` is written on success only.
-        call(|message| unsafe { reel_package_load(path.as_ptr(), device, &raw mut package, message) })?;
+        call(|message| unsafe {
+            reel_package_load(path.as_ptr(), device, &raw mut package, message)
+        })?;
         Ok(Self(package))
     }
 
@@ -124,7 +154,10 @@ impl Handle {
             // SAFETY: `context` is the vector below, exclusively borrowed for the call; `text` has `length`
             // bytes.
             let (names, bytes) = unsafe {
-                (&mut *context.cast::<Vec<String>>(), std::slice::from_raw_parts(text.cast::<u8>(), length))
+                (
+                    &mut *context.cast::<Vec<String>>(),
+                    std::slice::from_raw_parts(text.cast::<u8>(), length),
+                )
             };
             names.push(String::from_utf8_lossy(bytes).into_owned());
         }
@@ -136,13 +169,27 @@ impl Handle {
     }
 
     fn bind(&self, names: &[String], tensors: &[&Tensor]) -> Result<(), ComputeError> {
-        let names: Vec<_> = names.iter().map(|name| c_string(name.as_bytes())).collect::<Result<_, _>>()?;
+        let names: Vec<_> = names
+            .iter()
+            .map(|name| c_string(name.as_bytes()))
+            .collect::<Result<_, _>>()?;
         let texts: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
-        let pointers: Vec<_> = tensors.iter().map(|tensor| tensor.as_ptr().cast::<c_void>()).collect();
+        let pointers: Vec<_> = tensors
+            .iter()
+            .map(|tensor| tensor.as_ptr().cast::<c_void>())
+            .collect();
         call(|message| {
             // SAFETY: both arrays have `names.len()` live entries; the package's owner keeps the memory behind
             // the tensors for as long as the package lives.
-            unsafe { reel_package_bind(self.0, texts.as_ptr(), pointers.as_ptr(), names.len(), message) }
+            unsafe {
+                reel_package_bind(
+                    self.0,
+                    texts.as_ptr(),
+                    pointers.as_ptr(),
+                    names.len(),
+                    message,
+                )
+            }
         })
     }
 }
@@ -154,15 +201,13 @@ impl Drop for Handle {
     }
 }
 
-// SAFETY: the loader has no thread affinity; `Package` is used by one thread at a time because `Handle` is
-// not `Sync`.
-unsafe impl Send for Handle {}
-
 /// The version of the libtorch that this build was compiled against.
 #[must_use]
 pub fn torch_version() -> String {
     // SAFETY: the shim returns a string literal.
-    unsafe { CStr::from_ptr(reel_torch_version()) }.to_string_lossy().into_owned()
+    unsafe { CStr::from_ptr(reel_torch_version()) }
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Switches off arithmetic of reduced precision.
@@ -188,13 +233,18 @@ pub fn load_library(path: &Path) -> Result<(), ComputeError> {
 pub fn cuda_architecture(device: i32) -> Result<String, ComputeError> {
     let (mut major, mut minor) = (0, 0);
     // SAFETY: both numbers are written by the shim on success.
-    call(|message| unsafe { reel_cuda_capability(device, &raw mut major, &raw mut minor, message) })?;
+    call(|message| unsafe {
+        reel_cuda_capability(device, &raw mut major, &raw mut minor, message)
+    })?;
     Ok(format!("sm_{major}{minor}"))
 }
 
 fn call(body: impl FnOnce(*mut Message) -> c_int) -> Result<(), ComputeError> {
     let mut text = [0_u8; MESSAGE_BYTES];
-    let mut message = Message { text: text.as_mut_ptr().cast(), capacity: text.len() };
+    let mut message = Message {
+        text: text.as_mut_ptr().cast(),
+        capacity: text.len(),
+    };
     let status = body(&raw mut message);
     let words = || match CStr::from_bytes_until_nul(&text) {
         Ok(words) => words.to_string_lossy().into_owned(),

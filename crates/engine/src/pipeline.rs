@@ -55,7 +55,11 @@ impl Engine for NativeEngine {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            engine: format!("native {} (libtorch {})", env!("CARGO_PKG_VERSION"), reel_bundle::TORCH),
+            engine: format!(
+                "native {} (libtorch {})",
+                env!("CARGO_PKG_VERSION"),
+                reel_bundle::TORCH
+            ),
             max_batch: self.bundle.manifest.max_batch,
             continuous: true,
             pausable: false,
@@ -69,7 +73,10 @@ impl Engine for NativeEngine {
     fn canary(&mut self) -> Result<Canary, EngineError> {
         self.runtime.enter();
         let got = canary::compute(self)?;
-        Ok(Canary { expected: self.bundle.manifest.canary.value, got })
+        Ok(Canary {
+            expected: self.bundle.manifest.canary.value,
+            got,
+        })
     }
 
     fn video_bytes(&self) -> usize {
@@ -85,14 +92,19 @@ impl Engine for NativeEngine {
         let mode = self.check(item, given)?;
         let prompt = self.encode_prompt(&item.prompt)?;
         let guided = item.guidance > 1.0;
-        let negative = guided.then(|| self.encode_prompt(&item.negative_prompt)).transpose()?;
+        let negative = guided
+            .then(|| self.encode_prompt(&item.negative_prompt))
+            .transpose()?;
         let (latents, given_frames) = self.prepare_latents(item.seed, mode, given)?;
         Ok(Run {
             latents,
             prompt,
             negative,
             guidance: item.guidance.into(),
-            coordinates: self.geometry.coordinates(item.fps).to_device(self.runtime.device),
+            coordinates: self
+                .geometry
+                .coordinates(item.fps)
+                .to_device(self.runtime.device),
             given_frames,
             schedule: Schedule::new(item.steps as usize, &self.bundle.manifest.scheduler),
             step: 0,
@@ -113,7 +125,9 @@ impl Engine for NativeEngine {
 
     fn decode(&mut self, run: Run, frames: &mut [u8]) -> Result<(), EngineError> {
         self.runtime.enter();
-        let latents = self.geometry.denormalise(&self.geometry.unpack(&run.latents)?)?;
+        let latents = self
+            .geometry
+            .denormalise(&self.geometry.unpack(&run.latents)?)?;
         let latents = latents.f_to_kind(self.kind).map_err(ComputeError::from)?;
         let video = self.packages.vae_decoder.run(&[&latents])?;
         Ok(frames::from_video(&video, frames)?)
@@ -124,31 +138,50 @@ impl NativeEngine {
     fn check(&self, item: &Item, given: &[u8]) -> Result<Mode, EngineError> {
         let (mode, manifest) = (mode(item.mode), &self.bundle.manifest);
         if !manifest.modes.contains(&mode) {
-            return Err(EngineError::soft(format!("mode {mode} is not served by bundle {}", self.bundle.id)));
+            return Err(EngineError::soft(format!(
+                "mode {mode} is not served by bundle {}",
+                self.bundle.id
+            )));
         }
         let expected = manifest.conditioning.frames(mode);
-        if item.conditioning_frames != expected || given.len() != expected as usize * self.frame_bytes() {
+        if item.conditioning_frames != expected
+            || given.len() != expected as usize * self.frame_bytes()
+        {
             let (frames, bytes) = (item.conditioning_frames, given.len());
-            let message = format!("mode {mode} takes {expected} given frames, got {frames} in {bytes} bytes");
+            let message =
+                format!("mode {mode} takes {expected} given frames, got {frames} in {bytes} bytes");
             return Err(EngineError::soft(message));
         }
         if item.steps == 0 || item.fps == 0 {
-            return Err(EngineError::soft(format!("{} steps at {} fps", item.steps, item.fps)));
+            return Err(EngineError::soft(format!(
+                "{} steps at {} fps",
+                item.steps, item.fps
+            )));
         }
         Ok(mode)
     }
 
     fn encode_prompt(&self, prompt: &str) -> Result<TextCondition, EngineError> {
         let tokens = self.tokenizer.tokens(prompt)?;
-        let [ids, mask] = [tokens.ids, tokens.mask].map(|tensor| tensor.to_device(self.runtime.device));
-        Ok(TextCondition { embeddings: self.packages.text_encoder.run(&[&ids, &mask])?, mask })
+        let [ids, mask] =
+            [tokens.ids, tokens.mask].map(|tensor| tensor.to_device(self.runtime.device));
+        Ok(TextCondition {
+            embeddings: self.packages.text_encoder.run(&[&ids, &mask])?,
+            mask,
+        })
     }
 
     /// Noise as tokens, with the given frames in place of the first latent frames; and how many those are.
-    fn prepare_latents(&self, seed: u64, mode: Mode, given: &[u8]) -> Result<(Tensor, usize), ComputeError> {
+    fn prepare_latents(
+        &self,
+        seed: u64,
+        mode: Mode,
+        given: &[u8],
+    ) -> Result<(Tensor, usize), ComputeError> {
         let mut noise = Noise::seeded(seed, self.runtime.device);
         let latents = noise.draw(&self.geometry.size(), Kind::Float)?;
-        let Some(encoder) = Role::encoder_of(mode).and_then(|role| self.packages.encoder(role)) else {
+        let Some(encoder) = Role::encoder_of(mode).and_then(|role| self.packages.encoder(role))
+        else {
             return Ok((self.geometry.pack(&latents)?, 0));
         };
         let condition = self.encode_frames(encoder, given, &mut noise)?;
@@ -158,13 +191,29 @@ impl NativeEngine {
     }
 
     /// Latents of given frames, on the transformer's scale: `[1, c, f, h, w]`.
-    fn encode_frames(&self, encoder: &Package, given: &[u8], noise: &mut Noise) -> Result<Tensor, ComputeError> {
+    fn encode_frames(
+        &self,
+        encoder: &Package,
+        given: &[u8],
+        noise: &mut Noise,
+    ) -> Result<Tensor, ComputeError> {
         let shape = self.bundle.manifest.shape;
-        let video = frames::to_video(given, shape.height().into(), shape.width().into(), self.kind)?;
+        let video = frames::to_video(
+            given,
+            shape.height().into(),
+            shape.width().into(),
+            self.kind,
+        )?;
         let moments = encoder.run(&[&video.f_to_device(self.runtime.device)?])?;
         let channels = self.geometry.channels;
-        let (mean, spread) = (moments.f_narrow(1, 0, channels)?, moments.f_narrow(1, channels, channels)?);
-        let deviation = spread.f_clamp(LOG_VARIANCE.0, LOG_VARIANCE.1)?.f_mul_scalar(0.5)?.f_exp()?;
+        let (mean, spread) = (
+            moments.f_narrow(1, 0, channels)?,
+            moments.f_narrow(1, channels, channels)?,
+        );
+        let deviation = spread
+            .f_clamp(LOG_VARIANCE.0, LOG_VARIANCE.1)?
+            .f_mul_scalar(0.5)?
+            .f_exp()?;
         let sample = mean.f_add(&deviation.f_mul(&noise.draw(&mean.size(), self.kind)?)?)?;
         Ok(self.geometry.normalise(&sample)?.f_to_kind(Kind::Float)?)
     }

@@ -44,14 +44,29 @@ impl Run {
     /// The timestep of each latent frame; given frames are free of noise.
     pub(crate) fn timesteps(&self, frames: i64) -> Vec<f32> {
         let timestep = self.schedule.timestep(self.step);
-        (0..frames as usize).map(|frame| if frame < self.given_frames { 0.0 } else { timestep }).collect()
+        (0..frames as usize)
+            .map(|frame| {
+                if frame < self.given_frames {
+                    0.0
+                } else {
+                    timestep
+                }
+            })
+            .collect()
     }
 
     /// Moves the latents along the velocity, `[rows, tokens, channels]`, that was computed for this run.
-    pub(crate) fn advance(&mut self, velocity: &Tensor, geometry: &Geometry) -> Result<(), ComputeError> {
+    pub(crate) fn advance(
+        &mut self,
+        velocity: &Tensor,
+        geometry: &Geometry,
+    ) -> Result<(), ComputeError> {
         let velocity = self.guided(velocity)?.f_to_kind(Kind::Float)?;
-        let strides: Vec<f32> =
-            self.timesteps(geometry.frames).iter().map(|timestep| self.schedule.stride(*timestep)).collect();
+        let strides: Vec<f32> = self
+            .timesteps(geometry.frames)
+            .iter()
+            .map(|timestep| self.schedule.stride(*timestep))
+            .collect();
         let strides = Tensor::f_from_slice(&strides)?.f_to_device(velocity.device())?;
         let strides = strides
             .f_repeat_interleave_self_int(geometry.tokens_per_frame(), 0, geometry.tokens())?

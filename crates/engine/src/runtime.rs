@@ -6,7 +6,7 @@ use crate::package;
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
@@ -71,6 +71,7 @@ fn answer_for_libtorch() {
 fn load_stub() -> io::Result<()> {
     let mut file = File::from(memfd_create("libtorch.so", MemfdFlags::CLOEXEC)?);
     file.write_all(STUB)?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    // Never closed: the loader knows the library by this path, and the number would be given out again.
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.into_raw_fd()));
     package::load_library(&path).map_err(io::Error::other)
 }

@@ -27,11 +27,21 @@ impl Schedule {
     pub fn new(steps: usize, config: &Scheduler) -> Self {
         let scale = config.num_train_timesteps as f32;
         // The pipeline's own factor; the scheduler divides by its configured one.
-        let timesteps: Vec<f32> = linear_quadratic(steps).iter().map(|sigma| sigma * 1000.0).collect();
-        let mut sigmas: Vec<f32> = timesteps.iter().map(|timestep| shift(timestep / scale, config.shift)).collect();
+        let timesteps: Vec<f32> = linear_quadratic(steps)
+            .iter()
+            .map(|sigma| sigma * 1000.0)
+            .collect();
+        let mut sigmas: Vec<f32> = timesteps
+            .iter()
+            .map(|timestep| shift(timestep / scale, config.shift))
+            .collect();
         stretch(&mut sigmas, config.shift_terminal);
         sigmas.push(0.0);
-        Self { timesteps, sigmas, scale }
+        Self {
+            timesteps,
+            sigmas,
+            scale,
+        }
     }
 
     /// How many steps there are.
@@ -50,7 +60,10 @@ impl Schedule {
     #[must_use]
     pub fn stride(&self, timestep: f32) -> f32 {
         let sigma = timestep / self.scale;
-        let lower = self.sigmas.iter().filter(|other| **other < sigma - SIGMA_TOLERANCE);
+        let lower = self
+            .sigmas
+            .iter()
+            .filter(|other| **other < sigma - SIGMA_TOLERANCE);
         sigma - lower.fold(0.0, |highest: f32, other| highest.max(*other))
     }
 }
@@ -80,7 +93,9 @@ fn shift(sigma: f32, shift: f64) -> f32 {
 
 /// Stretches the schedule so that its last sigma is `terminal`.
 fn stretch(sigmas: &mut [f32], terminal: Option<f64>) {
-    let (Some(terminal), Some(last)) = (terminal, sigmas.last().copied()) else { return };
+    let (Some(terminal), Some(last)) = (terminal, sigmas.last().copied()) else {
+        return;
+    };
     if terminal == 0.0 {
         return;
     }
@@ -95,7 +110,11 @@ mod tests {
     use super::*;
 
     fn config(shift: f64, shift_terminal: Option<f64>) -> Scheduler {
-        Scheduler { num_train_timesteps: 1000, shift, shift_terminal }
+        Scheduler {
+            num_train_timesteps: 1000,
+            shift,
+            shift_terminal,
+        }
     }
 
     #[test]
@@ -109,14 +128,23 @@ mod tests {
     #[test]
     fn one_step_goes_all_the_way() {
         let schedule = Schedule::new(1, &config(1.0, None));
-        assert_eq!((schedule.steps(), schedule.timestep(0), schedule.stride(1000.0)), (1, 1000.0, 1.0));
+        assert_eq!(
+            (
+                schedule.steps(),
+                schedule.timestep(0),
+                schedule.stride(1000.0)
+            ),
+            (1, 1000.0, 1.0)
+        );
     }
 
     #[test]
     fn strides_of_a_schedule_add_up_to_one() {
         for steps in [1, 2, 3, 7, 20, 200] {
             let schedule = Schedule::new(steps, &config(1.0, None));
-            let sum: f32 = (0..steps).map(|step| schedule.stride(schedule.timestep(step))).sum();
+            let sum: f32 = (0..steps)
+                .map(|step| schedule.stride(schedule.timestep(step)))
+                .sum();
             assert!((sum - 1.0).abs() < 1e-5, "{steps} steps: {sum}");
         }
     }

@@ -31,8 +31,13 @@ impl PromptTokenizer {
         let failed = |error: tokenizers::Error| LoadError::Tokenizer(error.to_string());
         let mut tokenizer = Tokenizer::from_file(path).map_err(failed)?;
         let length = text.tokens as usize;
-        let truncation = TruncationParams { max_length: length, ..TruncationParams::default() };
-        tokenizer.with_truncation(Some(truncation)).map_err(failed)?;
+        let truncation = TruncationParams {
+            max_length: length,
+            ..TruncationParams::default()
+        };
+        tokenizer
+            .with_truncation(Some(truncation))
+            .map_err(failed)?;
         tokenizer.with_padding(Some(PaddingParams {
             strategy: PaddingStrategy::Fixed(length),
             pad_id: text.pad_id,
@@ -52,7 +57,14 @@ impl PromptTokenizer {
             .encode(prompt, true)
             .map_err(|error| EngineError::soft(format!("cannot tokenize the prompt: {error}")))?;
         let ids: Vec<i64> = encoding.get_ids().iter().map(|id| i64::from(*id)).collect();
-        let mask: Vec<bool> = encoding.get_attention_mask().iter().map(|bit| *bit != 0).collect();
-        Ok(Tokens { ids: Tensor::from_slice(&ids).unsqueeze(0), mask: Tensor::from_slice(&mask).unsqueeze(0) })
+        let mask: Vec<bool> = encoding
+            .get_attention_mask()
+            .iter()
+            .map(|bit| *bit != 0)
+            .collect();
+        Ok(Tokens {
+            ids: Tensor::from_slice(&ids).unsqueeze(0),
+            mask: Tensor::from_slice(&mask).unsqueeze(0),
+        })
     }
 }

@@ -24,16 +24,21 @@ impl Weights {
     /// When the file cannot be mapped or is not a safetensors file.
     pub fn map(path: &Path, device: Device) -> Result<Self, LoadError> {
         let mapping = map(path)?;
-        let parsed = SafeTensors::deserialize(&mapping).map_err(|error| broken(path, error.to_string()))?;
+        let parsed =
+            SafeTensors::deserialize(&mapping).map_err(|error| broken(path, error.to_string()))?;
         let tensors = parsed
             .iter()
             .map(|(name, view)| {
-                let kind = kind(view.dtype()).ok_or_else(|| broken(path, unsupported(name, view.dtype())))?;
+                let kind = kind(view.dtype())
+                    .ok_or_else(|| broken(path, unsupported(name, view.dtype())))?;
                 let size: Vec<i64> = view.shape().iter().map(|side| *side as i64).collect();
                 Ok((name.to_owned(), tensor(view.data(), &size, kind, device)))
             })
             .collect::<Result<_, LoadError>>()?;
-        Ok(Self { tensors, _mapping: mapping })
+        Ok(Self {
+            tensors,
+            _mapping: mapping,
+        })
     }
 
     /// A tensor by name.
@@ -44,7 +49,10 @@ impl Weights {
 }
 
 fn map(path: &Path) -> Result<Mmap, LoadError> {
-    let failed = |source| LoadError::Map { path: path.into(), source };
+    let failed = |source| LoadError::Map {
+        path: path.into(),
+        source,
+    };
     let file = File::open(path).map_err(failed)?;
     // SAFETY: weights files are published read-only by rename and never changed in place, so the pages behind
     // the mapping do not change while it lives.
@@ -55,7 +63,11 @@ fn tensor(data: &[u8], size: &[i64], kind: Kind, device: Device) -> Tensor {
     // SAFETY: `data` lies in the mapping, holds exactly `size` elements of `kind` (safetensors checks that),
     // and the mapping outlives the tensor (field order of `Weights`). Packages only read their constants.
     let view = unsafe { Tensor::from_blob(data.as_ptr(), size, &[], kind, Device::Cpu) };
-    if device == Device::Cpu { view } else { view.to_device(device) }
+    if device == Device::Cpu {
+        view
+    } else {
+        view.to_device(device)
+    }
 }
 
 const fn kind(dtype: Dtype) -> Option<Kind> {
@@ -74,5 +86,8 @@ fn unsupported(name: &str, dtype: Dtype) -> String {
 }
 
 fn broken(path: &Path, reason: String) -> LoadError {
-    LoadError::Weights { path: path.into(), reason }
+    LoadError::Weights {
+        path: path.into(),
+        reason,
+    }
 }
