@@ -11,9 +11,13 @@ Layouts (b rows, s tokens of f latent frames, t text tokens):
 
 from __future__ import annotations
 
+import math
+
 import torch
 from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
+from diffusers.models.transformers.transformer_ltx import LTXVideoRotaryPosEmbed
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class TextEncoder(nn.Module):
@@ -50,11 +54,49 @@ class PerFrameTime(nn.Module):
         return part.unsqueeze(1).expand(-1, self.tokens_per_frame, -1).flatten(0, 1)
 
 
+class FixedRope(nn.Module):
+    """Rotary embeddings whose frequencies are numbers, not a computation.
+
+    The highest frequency is 15,708: if compiled code rounds the power that it comes from differently than
+    eager execution does, the angle is off by a thousandth.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, rope: LTXVideoRotaryPosEmbed) -> None:
+        super().__init__()
+        self.bases = (rope.base_num_frames, rope.base_height, rope.base_width)
+        self.padding = rope.dim % (2 * len(self.bases))
+        exponents = torch.linspace(0.0, 1.0, rope.dim // 6, dtype=torch.float32)
+        frequencies = rope.theta**exponents * math.pi / 2.0
+        self.register_buffer("frequencies", frequencies)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        num_frames: None,
+        height: None,
+        width: None,
+        rope_interpolation_scale: None,
+        video_coords: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Cosines and sines `[b, s, dim]`; all but the coordinates is for other callers."""
+        positions = [video_coords[:, axis] / base for axis, base in enumerate(self.bases)]
+        grid = torch.stack(positions, dim=-1).unsqueeze(-1)
+        angles = (self.frequencies * (grid * 2 - 1)).transpose(-1, -2).flatten(2)
+        cosines = angles.cos().repeat_interleave(2, dim=-1)
+        sines = angles.sin().repeat_interleave(2, dim=-1)
+        # What does not divide by the axes is not rotated; it comes first.
+        left = (self.padding, 0)
+        return functional.pad(cosines, left, value=1.0), functional.pad(sines, left, value=0.0)
+
+
 class Transformer(nn.Module):
     """The denoiser, with one timestep per latent frame."""
 
     def __init__(self, transformer: LTXVideoTransformer3DModel, tokens_per_frame: int) -> None:
         super().__init__()
+        transformer.rope = FixedRope(transformer.rope)
         transformer.time_embed = PerFrameTime(transformer.time_embed, tokens_per_frame)
         self.transformer = transformer
 

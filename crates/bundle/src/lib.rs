@@ -34,6 +34,6 @@ pub use model::{Model, ModelError};
 /// The version of the manifest's format that this build reads and writes.
 pub const SCHEMA: u32 = 1;
 /// The revision of what a bake does. A bundle of another revision is baked again.
-pub const RECIPE: u32 = 1;
+pub const RECIPE: u32 = 2;
 /// The public version of the libtorch that this build is made for.
 pub const TORCH: &str = "2.11.0";

@@ -38,6 +38,7 @@ impl NativeEngine {
     /// When the bundle is broken or was baked for something else; see [`LoadError`].
     pub fn load(bundle_dir: &Path, cache_dir: &Path, options: &Options) -> Result<Self, LoadError> {
         let (bundle, cache) = (Bundle::open(bundle_dir)?, Cache::new(cache_dir));
+        check_recipe(&bundle)?;
         check_device(&bundle, options.device)?;
         bundle.verify(&cache)?;
         let runtime = Runtime::start(options.device, options.threads).map_err(|source| {
@@ -60,6 +61,14 @@ impl NativeEngine {
             runtime,
         })
     }
+}
+
+fn check_recipe(bundle: &Bundle) -> Result<(), LoadError> {
+    let [expected, found] = [reel_bundle::RECIPE, bundle.manifest.recipe].map(|r| r.to_string());
+    Mismatch::unless_equal("recipe", &expected, &found).map_err(|mismatch| LoadError::Mismatch {
+        id: bundle.id.clone(),
+        mismatch,
+    })
 }
 
 fn check_device(bundle: &Bundle, choice: DeviceChoice) -> Result<(), LoadError> {
