@@ -18,6 +18,9 @@ PYTHON := .venv/bin/python
 # Longest wait of `make run` for the first bake, in seconds.
 FIRST_BAKE_S ?= 1800
 
+BENCH_CACHE ?= --cache-dir $(or $(REEL_CACHE_DIR),$(HOME)/.cache/reel)
+BENCH_ARGS ?=
+
 setup:
 	.ci/setup
 
@@ -63,7 +66,9 @@ docs:
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked --document-private-items
 
 bench: build
-	$(PYTHON) -m tests.bench
+	cargo build --release --locked --package reel-bench
+	target/release/reel bake $(BENCH_CACHE)
+	target/release/reel-bench $(BENCH_CACHE) --json target/bench.json $(BENCH_ARGS)
 
 quality: build
 	tests/quality.sh

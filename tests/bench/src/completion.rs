@@ -11,7 +11,7 @@ use reel_media::Ffmpeg;
 use reel_pool::{PoolHandle, Submission};
 use reel_process::Spawner;
 use reel_scheduler::Config;
-use reel_supervisor::{BakedBundle, BundleNews, Device, Parts, Supervisor, WorkerProgram};
+use reel_supervisor::{BakedBundle, BundleNews, Parts, Supervisor, WorkerProgram};
 use std::time::{Duration, Instant};
 
 /// The bar of the brief, for 64x64@17f.
@@ -31,7 +31,7 @@ pub(crate) async fn last_step_to_completed(
     };
     let parts = Parts {
         config: Config::default(),
-        devices: vec![Device::cpu(0)],
+        devices: vec![setting.device.clone()],
         slots_per_device: 1,
         menu: vec![key.clone()],
         worker: WorkerProgram {

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "the table is the purpose")]
 
 mod completion;
+mod device;
 mod native;
 mod peer;
 mod table;
@@ -13,6 +14,7 @@ mod table;
 use anyhow::Context;
 use clap::Parser;
 use reel_bundle::{Bundle, Cache, Model, Requirements, State};
+use reel_supervisor::Device;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use table::Table;
@@ -39,6 +41,9 @@ struct Args {
     /// Threads that both workers compute with
     #[arg(long, default_value = "2")]
     threads: NonZeroUsize,
+    /// Where to compute [default: the first GPU, or the CPU where there is none]
+    #[arg(long, value_enum, default_value = "auto")]
+    device: device::Choice,
     /// Leave the Python worker out
     #[arg(long)]
     native_only: bool,
@@ -55,6 +60,7 @@ struct Setting {
     bundles: Vec<Bundle>,
     model: Model,
     python: PathBuf,
+    device: Device,
     runs: usize,
     threads: NonZeroUsize,
 }
@@ -82,7 +88,12 @@ async fn main() -> anyhow::Result<()> {
 fn setting(args: &Args) -> anyhow::Result<Setting> {
     let cache = Cache::new(std::path::absolute(&args.cache_dir)?);
     let model = Model::load(&args.model, None)?;
-    let needs = Requirements::cpu();
+    let device = device::choose(args.device)?;
+    let needs = if device.is_cpu() {
+        Requirements::cpu()
+    } else {
+        Requirements::cuda()
+    };
     let ready =
         model
             .menu
@@ -103,6 +114,7 @@ fn setting(args: &Args) -> anyhow::Result<Setting> {
         bundles,
         model,
         python: args.python.clone(),
+        device,
         runs: args.runs.max(5),
         threads: args.threads,
     })

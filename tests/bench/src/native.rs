@@ -1,6 +1,7 @@
 //! The native worker, spoken to as the supervisor does.
 
 use crate::Setting;
+use crate::device;
 use crate::table::Table;
 use anyhow::{Context, bail};
 use reel_bundle::Bundle;
@@ -34,6 +35,8 @@ impl Worker {
                 bundle.dir.clone().into(),
                 "--cache-dir".into(),
                 setting.cache.root().into(),
+                "--device".into(),
+                setting.device.engine_name.into(),
                 "--threads".into(),
                 threads.clone().into(),
             ],
@@ -189,7 +192,7 @@ pub(crate) async fn videos(setting: &Setting, table: &mut Table) -> anyhow::Resu
 /// What a second worker of another shape costs in memory, beside one copy of the weights.
 pub(crate) async fn memory(setting: &Setting, table: &mut Table) -> anyhow::Result<()> {
     let spawner = Spawner::start()?;
-    let (mut alone, mut together) = (Vec::new(), Vec::new());
+    let (mut alone, mut together, mut on_device) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..setting.runs {
         let mut first = Worker::start(&spawner, setting, &setting.bundles[0]).await?;
         first.generate(setting).await?;
@@ -198,12 +201,16 @@ pub(crate) async fn memory(setting: &Setting, table: &mut Table) -> anyhow::Resu
         second.generate(setting).await?;
         alone.push(single / 1e6);
         together.push((first.pss_bytes()? + second.pss_bytes()? - single) / 1e6);
+        on_device.extend(
+            device::memory_bytes(&setting.device, first.process.pid())?.map(|bytes| bytes / 1e6),
+        );
         first.end().await?;
         second.end().await?;
     }
     let weights = weights_bytes(setting)? / 1e6;
     table.add("native: PSS of one worker", "MB", alone, None);
     table.add("native: PSS of two shapes minus one", "MB", together, None);
+    table.add("native: device memory of one worker", "MB", on_device, None);
     table.add("one copy of the weights", "MB", vec![weights], None);
     Ok(())
 }

@@ -92,6 +92,8 @@ fn run(setting: &Setting, cache: &Path, mode: &str) -> anyhow::Result<Report> {
         .arg("--model")
         .arg(&setting.model.dir)
         .args(["--threads", &setting.threads.to_string()])
+        .args(["--device", setting.device.engine_name])
+        .env("CUDA_VISIBLE_DEVICES", &setting.device.visible)
         .args(["--shape", &setting.bundles[0].manifest.shape.to_string()])
         .env("TORCHINDUCTOR_CACHE_DIR", cache.join("torchinductor"))
         .env("TRITON_CACHE_DIR", cache.join("triton"))
