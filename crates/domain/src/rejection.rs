@@ -18,6 +18,9 @@ pub enum Rejection {
     /// The shape is on the menu but its bundle is not baked (yet).
     #[error("{0} cannot be served yet: its bundle is still being baked")]
     BundleNotReady(BundleKey),
+    /// The bundle could not be baked.
+    #[error("{0} cannot be served: its bundle could not be baked; the server's log says why")]
+    BundleFailed(BundleKey),
     /// The bundle is baked, but its workers fail to start.
     #[error("{0} cannot be served now: its workers fail to start; try again later")]
     BundleResting(BundleKey),
@@ -48,6 +51,7 @@ impl Rejection {
             Self::QueueFull { .. } => "queue_full",
             Self::BundleUnknown(_) => "bundle_unknown",
             Self::BundleNotReady(_) => "bundle_not_ready",
+            Self::BundleFailed(_) => "bundle_failed",
             Self::BundleResting(_) => "bundle_resting",
             Self::ModeUnsupported { .. } => "mode_unsupported",
             Self::Draining => "draining",

@@ -153,6 +153,7 @@ fn rejected(rejection: &Rejection) -> Mapping {
         Rejection::BundleNotReady(_) | Rejection::BundleResting(_) | Rejection::Draining => {
             to(S::SERVICE_UNAVAILABLE).retry_after(RETRY_NOT_SERVING)
         }
+        Rejection::BundleFailed(_) => to(S::SERVICE_UNAVAILABLE),
         Rejection::Overloaded => to(S::SERVICE_UNAVAILABLE).retry_after(RETRY_OVERLOADED),
         Rejection::NotDurable => to(S::INSUFFICIENT_STORAGE),
     }

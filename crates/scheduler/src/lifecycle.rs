@@ -57,7 +57,6 @@ impl Scheduler {
 
     pub(crate) fn finished(&mut self, index: usize, attempt: AttemptId, now: Instant) {
         let Some(entry) = self.placed(index, attempt) else {
-            self.commands.push_back(Command::Discard { attempt });
             return;
         };
         let cancelled = entry.cancelled;
@@ -252,27 +251,42 @@ impl Scheduler {
 
     /// Workers of a bundle die before READY. After a few of them its jobs fail, rather than wait for ever.
     pub(crate) fn boot_failed(&mut self, index: usize, key: &BundleKey, now: Instant) {
-        let Some(bundle) = self.bundles.iter_mut().find(|bundle| bundle.key == *key) else {
+        let Some(position) = self.bundles.iter().position(|bundle| bundle.key == *key) else {
             return;
         };
+        let bundle = &mut self.bundles[position];
         bundle.boot_failures += 1;
         if bundle.boot_failures < self.config.boot_failures_max {
             return;
         }
-        bundle.rests_until = Some(now + self.config.backoff_max);
+        let until = now + self.config.backoff_max;
+        bundle.rests_until = Some(until);
+        self.timers.set(Timer::Rest(position), until);
+        self.fail_waiting(
+            key,
+            &format!(
+                "{} workers for {key} in a row failed to start",
+                self.config.boot_failures_max
+            ),
+        );
+        // A slot that is empty already must not try again by itself; one with a process gives up its `next`.
+        self.retire_resting(index);
+    }
+
+    /// Jobs that wait for a bundle which cannot be served fail, rather than wait for ever.
+    pub(crate) fn fail_waiting(&mut self, key: &BundleKey, reason: &str) {
         let waiting: Vec<_> = self
             .queue
             .iter()
             .filter(|id| self.jobs[id].job.bundle == *key)
             .collect();
         for id in waiting {
-            self.end(
-                id,
-                Outcome::Failed(shape_unavailable(key, self.config.boot_failures_max)),
-            );
+            let failure = Failure {
+                code: FailureCode::ShapeUnavailable,
+                message: reason.to_owned(),
+            };
+            self.end(id, Outcome::Failed(failure));
         }
-        // A slot that is empty already must not try again by itself; one with a process gives up its `next`.
-        self.retire_resting(index);
     }
 
     pub(crate) fn retire_resting(&mut self, index: usize) {
@@ -305,12 +319,5 @@ impl Scheduler {
             worker,
             bundle,
         });
-    }
-}
-
-fn shape_unavailable(key: &BundleKey, failures: u32) -> Failure {
-    Failure {
-        code: FailureCode::ShapeUnavailable,
-        message: format!("{failures} workers for {key} in a row failed to start"),
     }
 }

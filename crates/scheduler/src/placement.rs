@@ -20,9 +20,11 @@ impl Scheduler {
         if self.draining {
             return;
         }
+        // Jobs whose bundle is still being baked are not in the way of others.
         let head: Vec<JobId> = self
             .queue
             .iter()
+            .filter(|id| self.can_serve(&self.jobs[id].job.bundle, now))
             .take(self.config.look_past_max + 1)
             .collect();
         // Bundles that earlier jobs wait for: their workers are not evicted for later jobs, and a later
@@ -37,6 +39,11 @@ impl Scheduler {
             wanted.insert(key);
         }
         self.fill(now);
+    }
+
+    fn can_serve(&self, key: &BundleKey, now: Instant) -> bool {
+        self.bundle(key).is_some_and(|bundle| bundle.can_spawn(now))
+            || self.slots.iter().any(|slot| slot.serves() == Some(key))
     }
 
     /// Gives a waiting job to a hot worker, if one has room.

@@ -37,6 +37,8 @@ pub(crate) struct Bundle {
     pub(crate) key: BundleKey,
     /// What it offers; `None` until it is baked.
     pub(crate) offer: Option<BundleOffer>,
+    /// It could not be baked.
+    pub(crate) failed: bool,
     /// Workers that died before READY, in a row.
     pub(crate) boot_failures: u32,
     /// It rests until then, because its workers do not become ready.
@@ -61,6 +63,7 @@ impl Scheduler {
             .map(|key| Bundle {
                 key,
                 offer: None,
+                failed: false,
                 boot_failures: 0,
                 rests_until: None,
             })
@@ -83,14 +86,19 @@ impl Scheduler {
 
     // --- what the application asks ---
 
-    /// A bundle can be served from now on (or no longer, with `None`).
+    /// A bundle can be served from now on (or not yet, with `None`).
     pub fn set_bundle(&mut self, key: &BundleKey, offer: Option<BundleOffer>, now: Instant) {
-        if let Some(bundle) = self.bundles.iter_mut().find(|bundle| bundle.key == *key) {
-            bundle.offer = offer;
-            bundle.boot_failures = 0;
-            bundle.rests_until = None;
-        }
+        self.change_bundle(key, offer, false);
         self.place(now);
+    }
+
+    /// A bundle cannot be made: its waiting jobs fail, and new ones are refused.
+    pub fn fail_bundle(&mut self, key: &BundleKey) {
+        self.change_bundle(key, None, true);
+        self.fail_waiting(
+            key,
+            &format!("{key} cannot be served: its bundle could not be baked"),
+        );
     }
 
     /// Accepts a job. It waits, held, until [`handle_stored`](Self::handle_stored) says that it is durable.
@@ -105,9 +113,12 @@ impl Scheduler {
 
     /// Takes back a job that an earlier run of the supervisor accepted; `attempts` were begun then.
     pub fn restore(&mut self, job: Job, attempts: u32, now: Instant) {
-        let id = job.id;
+        let (id, key) = (job.id, job.bundle.clone());
         self.enter(job, attempts, Place::Queued);
         self.enqueue(id);
+        if self.bundle(&key).is_none() {
+            self.fail_waiting(&key, &format!("{key} is not on the menu any more"));
+        }
         self.place(now);
     }
 
@@ -234,6 +245,7 @@ impl Scheduler {
                     }
                 }
                 Timer::Backoff(slot) => self.backoff_over(slot, now),
+                Timer::Rest(position) => self.bundles[position].rests_until = None,
             }
         }
         self.place(now);
@@ -316,6 +328,9 @@ impl Scheduler {
         let bundle = self
             .bundle(key)
             .ok_or_else(|| Rejection::BundleUnknown(key.clone()))?;
+        if bundle.failed {
+            return Err(Rejection::BundleFailed(key.clone()));
+        }
         let offer = bundle
             .offer
             .as_ref()
@@ -337,19 +352,26 @@ impl Scheduler {
         Ok(())
     }
 
+    fn change_bundle(&mut self, key: &BundleKey, offer: Option<BundleOffer>, failed: bool) {
+        if let Some(position) = self.bundles.iter().position(|bundle| bundle.key == *key) {
+            self.timers.stop(Timer::Rest(position));
+            let bundle = &mut self.bundles[position];
+            (bundle.offer, bundle.failed) = (offer, failed);
+            (bundle.boot_failures, bundle.rests_until) = (0, None);
+        }
+    }
+
     fn enter(&mut self, job: Job, attempts: u32, place: Place) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        // Every attempt but the last of an earlier run was lost to a worker; that last one ended with the
-        // supervisor, which is not the job's fault.
-        let losses = attempts.saturating_sub(1);
         self.jobs.insert(
             job.id,
             Entry {
                 job,
                 ticket,
                 attempts,
-                losses,
+                // The budget counts workers that died; that the supervisor ended is not the job's fault.
+                losses: 0,
                 place,
                 cancelled: false,
             },

@@ -17,6 +17,8 @@ pub(crate) enum Timer {
     Stop(SlotId),
     /// A slot may spawn again.
     Backoff(SlotId),
+    /// A bundle, by its place on the menu, may be tried again.
+    Rest(usize),
 }
 
 /// When each armed timer expires.

@@ -158,7 +158,7 @@ impl World {
                 None => return,
             },
             Act::Progress => WorkerEvent::Progress {
-                attempt: attempt(1, 1),
+                attempt: self.seen(which),
             },
             Act::Fail => match self
                 .actors
@@ -175,13 +175,25 @@ impl World {
             Act::Break => WorkerEvent::Broken {
                 class: FaultClass::Oom,
             },
+            Act::Lie if self.carries(worker, self.seen(which)) => return,
             Act::Lie => WorkerEvent::Finished {
-                attempt: attempt(250, 9),
+                attempt: self.seen(which),
             },
         };
         self.bench
             .scheduler
             .handle_worker(worker, event, self.bench.now);
+    }
+
+    /// Some attempt that was or is somewhere.
+    fn seen(&self, which: usize) -> AttemptId {
+        let number = u8::try_from(which % usize::from(self.next.max(1))).unwrap() + 1;
+        attempt(number, u32::try_from(which % 3).unwrap())
+    }
+
+    fn carries(&self, worker: WorkerId, attempt: AttemptId) -> bool {
+        let attempts = self.actors.get(&worker).map(|actor| &actor.attempts);
+        attempts.is_some_and(|attempts| attempts.iter().any(|(held, _)| *held == attempt))
     }
 
     fn exit(&mut self, worker: WorkerId) -> WorkerEvent {
@@ -342,7 +354,11 @@ impl World {
     /// The pool is idle: no job runs and no slot is on its way anywhere, so no timer may be armed.
     fn check_idle(&self) {
         let idle = |phase| matches!(phase, SlotPhase::Idle | SlotPhase::Vacant);
-        if self.bench.scheduler.snapshot().all(|view| idle(view.phase)) {
+        let scheduler = &self.bench.scheduler;
+        let resting = menu()
+            .iter()
+            .any(|key| scheduler.is_resting(key, self.bench.now));
+        if !resting && scheduler.snapshot().all(|view| idle(view.phase)) {
             assert_eq!(
                 self.bench.scheduler.poll_timeout(),
                 None,

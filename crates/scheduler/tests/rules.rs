@@ -227,7 +227,8 @@ fn results_of_an_older_attempt_are_discarded() {
             attempt: attempt(1, 1),
         },
     );
-    assert_eq!(short(&bench.commands()), ["discard 1/1"]);
+    assert!(bench.commands().is_empty());
+    assert_eq!(bench.scheduler.stale_events(), 1);
     bench.scheduler.handle_encoded(attempt(1, 1), Ok(()));
     assert_eq!(short(&bench.commands()), ["discard 1/1"]);
 }
@@ -504,4 +505,92 @@ fn restored_jobs_keep_their_order_and_go_on_counting_attempts() {
     let commands = bench.commands();
     assert_eq!(short(&commands), ["starting 1", "generate w0 1/2"]);
     assert!(matches!(&commands[1], Command::Generate { job, .. } if job.id == id(1)));
+}
+
+#[test]
+fn a_repeated_finish_leaves_the_published_video_alone() {
+    let mut bench = Bench::two_hot(1);
+    bench.submit(1, &menu()[0]);
+    let finished = || WorkerEvent::Finished {
+        attempt: attempt(1, 1),
+    };
+    bench.tell(0, finished());
+    bench.scheduler.handle_encoded(attempt(1, 1), Ok(()));
+    bench.commands();
+    bench.tell(0, finished());
+    assert!(bench.commands().is_empty());
+}
+
+#[test]
+fn a_bundle_that_rested_is_tried_again_without_being_asked() {
+    let mut bench = Bench::with(Config::default(), slots(1, 4));
+    for worker in 1..4 {
+        bench.ready(worker);
+    }
+    bench.exit(0);
+    bench.exit(4);
+    bench.pass(Duration::from_millis(500));
+    bench.exit(5);
+    bench.commands();
+    assert!(bench.scheduler.is_resting(&menu()[0], bench.now));
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(short(&bench.commands()), ["spawn w6 0.0 64x64@17f"]);
+}
+
+#[test]
+fn jobs_that_cannot_be_served_yet_are_not_in_the_way_of_others() {
+    let mut bench = Bench {
+        scheduler: Scheduler::new(Config::default(), slots(1, 1), menu()),
+        now: Instant::now(),
+    };
+    for number in 1..=40 {
+        bench
+            .scheduler
+            .restore(job(number, &menu()[0]), 1, bench.now);
+    }
+    bench.offer(&menu()[1]);
+    bench.ready(0);
+    bench.commands();
+    bench.submit(50, &menu()[1]);
+    assert_eq!(
+        short(&bench.commands()),
+        ["starting 50", "generate w0 50/1"]
+    );
+}
+
+#[test]
+fn jobs_of_a_bundle_that_cannot_be_made_fail_and_new_ones_are_refused() {
+    let mut bench = Bench {
+        scheduler: Scheduler::new(Config::default(), slots(1, 1), menu()),
+        now: Instant::now(),
+    };
+    bench.scheduler.restore(job(1, &menu()[0]), 0, bench.now);
+    bench
+        .scheduler
+        .restore(job(2, &key("128x128@9f")), 0, bench.now);
+    assert_eq!(
+        short(&bench.commands()),
+        ["end 2 failed"],
+        "its shape left the menu"
+    );
+    bench.scheduler.fail_bundle(&menu()[0]);
+    assert_eq!(short(&bench.commands()), ["end 1 failed"]);
+    let refused = bench.scheduler.submit(job(3, &menu()[0]), bench.now);
+    assert_eq!(refused, Err(Rejection::BundleFailed(menu()[0].clone())));
+}
+
+#[test]
+fn what_a_worker_says_of_a_strangers_attempt_does_not_count() {
+    let mut bench = Bench::two_hot(2);
+    bench.submit(1, &menu()[0]);
+    assert!(
+        bench
+            .scheduler
+            .carries(reel_scheduler::WorkerId(0), attempt(1, 1))
+    );
+    assert!(
+        !bench
+            .scheduler
+            .carries(reel_scheduler::WorkerId(1), attempt(1, 1))
+    );
 }
