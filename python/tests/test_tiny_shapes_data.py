@@ -60,6 +60,17 @@ def test_rendering_is_a_function_of_the_seed() -> None:
     assert not np.array_equal(one, other)
 
 
+def test_a_grid_keeps_objects_inside_across_their_motion() -> None:
+    shape = Shape.parse("64x96@17f")
+    generator = torch.Generator().manual_seed(0)
+    attributes = random_attributes(200, generator)
+    scenes = target_scenes(attributes, shape, generator, grid=8)
+    assert torch.all(scenes.centre % 8 == 0)
+    across = torch.where(scenes.velocity[:, 0] == 0, scenes.centre[:, 0], 32.0)
+    assert torch.all(across >= 18)
+    assert torch.all(across <= torch.tensor([64.0, 96.0]) - 18)
+
+
 def test_dense_scenes_fill_small_canvases() -> None:
     shape = Shape(32, 32, 9)
     scenes = dense_scenes(8, 3, 0.5, shape, torch.Generator().manual_seed(0))

@@ -22,13 +22,20 @@ from tiny_shapes.render import random_attributes, render, target_scenes
 
 @torch.no_grad()
 def encode_targets(
-    vae: AutoencoderKLLTXVideo, shape: Shape, count: int, generator: torch.Generator
+    vae: AutoencoderKLLTXVideo,
+    shape: Shape,
+    count: int,
+    generator: torch.Generator,
+    grid: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Raw latents [count, C, F, H, W] and attributes [count, 4] of random target clips."""
+    """Raw latents [count, C, F, H, W] and attributes [count, 4] of random target clips.
+
+    Objects start at multiples of `grid` pixels.
+    """
     latents, attributes = [], []
     while sum(len(part) for part in attributes) < count:
         drawn = random_attributes(16, generator)
-        clip, _ = render(target_scenes(drawn, shape, generator), shape)
+        clip, _ = render(target_scenes(drawn, shape, generator, grid), shape)
         clip = clip.to(memory_format=torch.channels_last_3d)
         latents.append(vae.encoder(clip)[:, :LATENT_CHANNELS].contiguous())
         attributes.append(drawn)
@@ -94,13 +101,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the caches")
     parser.add_argument("--parts", type=int, default=6)
     parser.add_argument("--clips", type=int, default=4096, help="clips a part of the first shape")
+    parser.add_argument("--grid", type=int, default=1, help="start at multiples of these pixels")
+    parser.add_argument("--keep-statistics", action="store_true", help="they are measured already")
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     vae = load_frozen(args.vae)
-    measure_statistics(vae, args.seed)
-    checkpoint.save(args.vae, {"vae": vae.state_dict()})
+    if not args.keep_statistics:
+        measure_statistics(vae, args.seed)
+        checkpoint.save(args.vae, {"vae": vae.state_dict()})
     print("deviation of latents", vae.latents_std.numpy().round(2).tolist(), flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
     for part in range(args.parts):
@@ -111,7 +121,7 @@ def main() -> None:
             began = time.monotonic()
             generator = torch.Generator().manual_seed(args.seed * 7919 + part * 31 + order)
             count = args.clips if order == 0 else args.clips // 4
-            latents, attributes = encode_targets(vae, shape, count, generator)
+            latents, attributes = encode_targets(vae, shape, count, generator, args.grid)
             tensors = {
                 "latents": normalise(vae, latents).half().contiguous(),
                 "attributes": attributes.to(torch.uint8),

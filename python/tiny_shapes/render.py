@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,29 +93,36 @@ DIRECTION_TABLE = torch.tensor(list(DIRECTIONS.values()), dtype=torch.float32)
 
 
 def start_positions(
-    directions: torch.Tensor, shape: Shape, generator: torch.Generator
+    directions: torch.Tensor, shape: Shape, generator: torch.Generator, grid: int = 1
 ) -> torch.Tensor:
-    """Random integer centres [B, 2] for direction indices [B].
+    """Random centres [B, 2] for direction indices [B], in multiples of `grid` pixels.
 
     Along the motion any place will do; across it the object stays fully inside the picture.
     """
     size = torch.tensor([shape.width, shape.height], dtype=torch.float32)
-    anywhere = torch.rand(len(directions), 2, generator=generator) * size
+    anywhere = (torch.rand(len(directions), 2, generator=generator) * size / grid).floor()
     margin = RADIUS * 1.2 + 1
-    inside = margin + torch.rand(len(directions), 2, generator=generator) * (size - 2 * margin)
+    first = math.ceil(margin / grid)
+    count = ((size - margin) / grid).floor() - first + 1
+    inside = first + (torch.rand(len(directions), 2, generator=generator) * count).floor()
     moving = DIRECTION_TABLE[directions] != 0
-    return torch.where(moving, anywhere, inside).floor()
+    return torch.where(moving, anywhere, inside) * grid
 
 
-def target_scenes(attributes: torch.Tensor, shape: Shape, generator: torch.Generator) -> Scenes:
-    """Scenes of one object for attribute indices [B, 4]: colour, object, direction, background."""
+def target_scenes(
+    attributes: torch.Tensor, shape: Shape, generator: torch.Generator, grid: int = 1
+) -> Scenes:
+    """Scenes of one object for attribute indices [B, 4]: colour, object, direction, background.
+
+    Objects start at multiples of `grid` pixels.
+    """
     colour, kind, direction, background = attributes.unbind(1)
     ones = torch.ones(len(attributes), 1)
     return Scenes(
         kind=kind[:, None],
         radius=ones * RADIUS,
         present=ones.bool(),
-        centre=start_positions(direction, shape, generator)[:, None],
+        centre=start_positions(direction, shape, generator, grid)[:, None],
         velocity=(DIRECTION_TABLE[direction] * SPEED)[:, None],
         colour=COLOUR_TABLE[colour][:, None],
         background=BACKGROUND_TABLE[background],

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from diffusers import LTXConditionPipeline
 from diffusers.models.transformers.transformer_ltx import LTXVideoAttnProcessor, apply_rotary_emb
+from torch import distributed
 from torch.nn import functional
 
 from tiny_shapes import checkpoint
@@ -33,10 +34,8 @@ from tiny_shapes.prompts import FPS, MENU, Shape, all_descriptions
 from tiny_shapes.render import description_of
 from tiny_shapes.text import build_tokenizer
 
-TOKENS = 2560
-"""Latent tokens in a batch, whatever its shape."""
 SHAPE_SHARES = (0.52, 0.16, 0.16, 0.16)
-MODE_SHARES = {"t2v": 0.45, "i2v": 0.40, "extend": 0.15}
+MODE_SHARES = {"t2v": 0.60, "i2v": 0.28, "extend": 0.12}
 PROMPT_DROPOUT = 0.1
 
 
@@ -50,8 +49,11 @@ def video_coordinates(shape: Shape) -> torch.Tensor:
 
 
 def draw_sigmas(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Noise levels [count]: mostly high, where place and direction are decided, but all of them."""
-    high = torch.sigmoid(1.2 + 1.2 * torch.randn(count, generator=generator))
+    """Noise levels [count]: all of them, more of the upper half, where outlines are decided.
+
+    Place, direction and colour are decided higher still, but those are learned first anyway.
+    """
+    high = torch.sigmoid(0.7 + 1.2 * torch.randn(count, generator=generator))
     even = torch.rand(count, generator=generator)
     return torch.where(torch.rand(count, generator=generator) < 0.65, high, even)
 
@@ -124,9 +126,11 @@ class Trainer:
             torch.optim.AdamW(rest, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.0),
             Muon(inner, lr=args.lr, decay=args.decay),
         ]
-        self.caches = [LatentCache(args.cache, shape) for shape in MENU]
+        self.caches = {
+            folder: [LatentCache(folder, shape) for shape in MENU]
+            for folder in {args.cache, args.text_cache or args.cache}
+        }
         self.coordinates = [video_coordinates(shape) for shape in MENU]
-        self.run = torch.compile(self._loss, dynamic=False) if args.compile else self._loss
         self.step = 0
         self.cooldown_from: int | None = None
 
@@ -176,18 +180,18 @@ class Trainer:
         at = int(torch.multinomial(torch.tensor(SHAPE_SHARES), 1, generator=generator))
         shape = MENU[at]
         frames, rows, columns = latent_size(shape.width, shape.height, shape.frames)
-        batch = TOKENS // (frames * rows * columns)
-        latents, attributes = self.caches[at].draw(batch, generator)
-        clean = latents.flatten(2).mT.contiguous()
-        noise = torch.randn(clean.shape, generator=generator)
-        # Spread over the batch: one draw in each of its equal parts lowers the loss's variance.
-        sigma = draw_sigmas(batch, generator)[:, None]
+        batch = self.args.tokens // (frames * rows * columns)
         mode, given = "t2v", 0
         if rand[0] < MODE_SHARES["i2v"]:
             mode, given = "i2v", 1
         elif rand[0] < MODE_SHARES["i2v"] + MODE_SHARES["extend"]:
             mode, given = "extend", 2 + int(rand[1] * 2)
         given *= rows * columns
+        folder = self.args.cache if given else self.args.text_cache or self.args.cache
+        latents, attributes = self.caches[folder][at].draw(batch, generator)
+        clean = latents.flatten(2).mT.contiguous()
+        noise = torch.randn(clean.shape, generator=generator)
+        sigma = draw_sigmas(batch, generator)[:, None]
         if given:
             sigma = sigma.repeat(1, clean.shape[1])
             sigma[:, :given] = 0
@@ -210,21 +214,37 @@ class Trainer:
 
     def run_step(self) -> tuple[str, float]:
         """One update; returns the mode of its batch and the loss."""
-        generator = torch.Generator().manual_seed(self.args.seed * 1_000_003 + self.step)
+        args = self.args
+        place = self.step * args.processes + args.rank
+        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + place)
         inputs, given, mode = self.draw_batch(generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.args.bf16):
-            loss = self.run(*inputs)[:, given:].mean()
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            loss = self._loss(*inputs)[:, given:].mean()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate()
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if args.processes > 1:
+            self._share_gradients()
         torch.nn.utils.clip_grad_norm_(self.models.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
         self._update_average()
         return mode, loss.item()
+
+    @torch.no_grad()
+    def _share_gradients(self) -> None:
+        """Averages gradients over the processes; a weight without one counts as zero."""
+        weights = list(self.models.parameters())
+        gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        flat /= self.args.processes
+        parts = flat.split([weight.numel() for weight in weights])
+        for weight, part in zip(weights, parts, strict=True):
+            weight.grad = part.view_as(weight)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -252,6 +272,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--cache", type=Path, required=True, help="folder made by `latents`")
+    parser.add_argument(
+        "--text-cache",
+        type=Path,
+        default=None,
+        help="another folder for clips made from text alone",
+    )
     parser.add_argument("--vae", type=Path, required=True, help="checkpoint, for judging samples")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--steps", type=int, default=40000)
@@ -261,10 +287,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cooldown", type=int, default=0, help="lower the rate over this many steps"
     )
+    parser.add_argument("--cooldown-from", type=int, default=None, help="default: where it is")
     parser.add_argument("--bf16", action="store_true", help="matrix products in bfloat16")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the step")
+    parser.add_argument("--tokens", type=int, default=2560, help="latent tokens in a batch")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--processes", type=int, default=1, help="train together; start each with its own --rank"
+    )
+    parser.add_argument("--rank", type=int, default=0)
     parser.add_argument("--log-every", type=int, default=250)
     parser.add_argument("--save-every", type=int, default=500)
     parser.add_argument("--judge-every", type=int, default=1000)
@@ -275,18 +306,32 @@ def main() -> None:
     """Trains to the last step with a log line and now and then a judged handful of videos."""
     args = parse_arguments()
     torch.set_num_threads(args.threads)
+    if args.processes > 1:
+        # On a busy machine single-threaded processes that meet once a step beat threads that meet
+        # in every operation.
+        meeting = f"file://{(args.out / 'meeting').resolve()}"
+        distributed.init_process_group(
+            "gloo", init_method=meeting, world_size=args.processes, rank=args.rank
+        )
     trainer = Trainer(args)
     path = args.out / "denoiser.safetensors"
     if args.resume and path.exists():
         trainer.load(checkpoint.load(path))
     last = args.steps
     if args.cooldown:
-        trainer.cooldown_from, last = trainer.step, trainer.step + args.cooldown
+        trainer.cooldown_from = args.cooldown_from or trainer.step
+        last = trainer.cooldown_from + args.cooldown
     wanted = all_descriptions()[::6]
     began, losses = time.monotonic(), {}
     while trainer.step < last:
         mode, loss = trainer.run_step()
         losses.setdefault(mode, []).append(loss)
+        if trainer.step % args.log_every == 0:
+            for caches in trainer.caches.values():
+                for cache in caches:
+                    cache.refresh()
+        if args.rank > 0:
+            continue
         if trainer.step % args.log_every == 0:
             pace = (time.monotonic() - began) / args.log_every
             means = " ".join(
@@ -297,8 +342,6 @@ def main() -> None:
                 f"{pace * (last - trainer.step) / 60:.0f} min left",
                 flush=True,
             )
-            for cache in trainer.caches:
-                cache.refresh()
             began, losses = time.monotonic(), {}
         if trainer.step % args.save_every == 0 or trainer.step == last:
             checkpoint.save(path, trainer.state())
