@@ -27,12 +27,11 @@ fn find_libtorch() -> Result<PathBuf, Box<dyn Error>> {
     let python = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../.venv/lib");
     let versions =
         fs::read_dir(&python).map_err(|error| format!("{}: {error}", python.display()))?;
-    let found = versions
+    let mut found = versions
         .flatten()
         .map(|entry| entry.path().join("site-packages/torch"));
     found
-        .filter(|path| path.is_dir())
-        .next()
+        .find(|path| path.is_dir())
         .ok_or_else(|| "no torch in .venv: run `make setup`".into())
 }
 
