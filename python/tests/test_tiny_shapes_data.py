@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-
 from tiny_shapes.architecture import TEXT_TOKENS, latent_size
 from tiny_shapes.prompts import (
     DIRECTIONS,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
 from tiny_shapes.judge import judge
 from tiny_shapes.prompts import MENU, Description, Shape, all_descriptions
 from tiny_shapes.render import render_description

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import LTXConditionPipeline
-
 from tiny_shapes import checkpoint
 from tiny_shapes.architecture import LATENT_CHANNELS, LOG_VARIANCE, SPATIAL, TEMPORAL
 from tiny_shapes.evaluate import EXTEND_FRAMES, generate

@@ -26,14 +26,14 @@ FOREGROUND = 96.0
 MINIMUM_AREA = 80
 """Objects of fewer pixels are not objects."""
 MINIMUM_OVERLAP = 0.75
-"""Least intersection over union with a known outline, and of a frame with its shifted predecessor."""
+"""Least intersection over union with a known outline, and of a frame with its shifted neighbour."""
 MINIMUM_STEP = 1.0
 """Pixels per frame below which an object stands still."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a video shows. `step` is in pixels per frame; `jump` is the largest step over the median."""
+    """What a video shows. `step`: pixels per frame; `jump`: the largest step over the median."""
 
     colour: str | None
     object: str | None

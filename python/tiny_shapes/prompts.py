@@ -29,10 +29,11 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
 }
 FPS = 8
 SPEED = 4
-"""Pixels per frame: with 16x spatial and 4x temporal compression, one latent cell per latent frame."""
+"""Pixels per frame: one latent cell (16 pixels) per latent frame (4 frames)."""
 
 _PATTERN = re.compile(
-    r"^an? (?P<colour>\w+) (?P<object>\w+) moving (?P<direction>\w+) on an? (?P<background>\w+) background$"
+    r"^an? (?P<colour>\w+) (?P<object>\w+) moving (?P<direction>\w+)"
+    r" on an? (?P<background>\w+) background$"
 )
 
 
@@ -75,7 +76,8 @@ class Description:
     @property
     def prompt(self) -> str:
         """The sentence that the model was trained on."""
-        return f"a {self.colour} {self.object} moving {self.direction} on a {self.background} background"
+        what = f"a {self.colour} {self.object} moving {self.direction}"
+        return f"{what} on a {self.background} background"
 
     @classmethod
     def parse(cls, prompt: str) -> Description:

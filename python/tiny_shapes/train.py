@@ -73,7 +73,7 @@ class Float32Attention(LTXVideoAttnProcessor):
         attention_mask: torch.Tensor | None = None,
         image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Attention over `hidden_states` [B, S, D], to text when `encoder_hidden_states` is given."""
+        """Attention over `hidden_states` [B, S, D], or from it to text."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query = attn.norm_q(attn.to_q(hidden_states).float())
         key = attn.norm_k(attn.to_k(context).float())
