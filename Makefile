@@ -28,15 +28,7 @@ build: setup
 	cargo build --release --locked --package reel-bin --package reel-worker-bin
 
 run: build
-	target/release/reel serve --listen $(LISTEN) & server=$$!
-	trap 'kill $$server 2>/dev/null; wait $$server' EXIT
-	trap 'exit 130' INT TERM
-	target/release/reel generate "$(PROMPT)" --base-url http://$(LISTEN) --output $(OUT) --wait-ready $(FIRST_BAKE_S)
-	echo "video: $$PWD/$(OUT)"
-	if [ -z "$(ONCE)" ]; then
-	    echo "serving at http://$(LISTEN), ctrl-c ends"
-	    wait $$server
-	fi
+	.ci/serve-and-generate "$(PROMPT)" $(LISTEN) $(OUT) $(FIRST_BAKE_S) $(ONCE)
 
 test: lint rust-test python-test e2e docs
 	@echo "all checks passed"

@@ -63,8 +63,13 @@ class Server:
             env = {"PATH": os.environ["PATH"]}
             self.process = subprocess.Popen(command, stderr=log, stdout=log, env=env, cwd=ROOT)
         line = re.compile(r"listening on (http://\S+)")
-        found = until(lambda: line.search(self.log.read_text()[before:]), f"a port in {self.log}")
-        self.base = found.group(1)
+
+        def port() -> re.Match[str] | None:
+            found = line.search(self.log.read_text()[before:])
+            assert found or self.process.poll() is None, self.log.read_text()[before:]
+            return found
+
+        self.base = until(port, f"a port in {self.log}").group(1)
 
     def until_ready(self, shapes: int = 1, deadline_s: float = PATIENCE_S) -> None:
         """Waits until so many shapes can be served."""

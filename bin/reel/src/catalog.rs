@@ -60,7 +60,7 @@ pub(crate) fn catalog(models: &[Model]) -> anyhow::Result<Catalog> {
         .iter()
         .map(entry)
         .collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(Catalog::new(entries)?)
+    Ok(Catalog::new(entries).map_err(|error| UsageError::Value(error.to_string()))?)
 }
 
 /// Every bundle that the deployment serves, in the order of the menus.
@@ -80,10 +80,8 @@ fn entry(model: &Model) -> anyhow::Result<ModelEntry> {
     let menu = &model.menu;
     let defaults = &menu.defaults;
     let wrong = |what: &str, error: &dyn std::fmt::Display| {
-        anyhow::anyhow!(
-            "{}: defaults.{what}: {error}",
-            model.dir.join("model.toml").display()
-        )
+        let path = model.dir.join("model.toml");
+        UsageError::Value(format!("{}: defaults.{what}: {error}", path.display()))
     };
     Ok(ModelEntry {
         name: menu.name.clone(),

@@ -3,8 +3,9 @@
 use crate::baker;
 use crate::catalog;
 use crate::config::Config;
-use crate::startup;
+use crate::startup::{self, UsageError};
 use reel_bundle::{Cache, State};
+use reel_media::Ffmpeg;
 use std::io::Write;
 
 /// Prints the models, their shapes and how each stands in the cache.
@@ -13,11 +14,15 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let models = catalog::load_models(config)?;
     catalog::catalog(&models)?;
     let devices = startup::find_devices(config)?;
+    let worker = startup::find_worker(config)?;
+    let ffmpeg = Ffmpeg::locate(config.media.ffmpeg.as_deref()).map_err(UsageError::Ffmpeg)?;
     let cache = Cache::new(config.cache_dir());
     let mut out = std::io::stdout().lock();
     writeln!(out, "listen     {}", config.server.listen)?;
     writeln!(out, "data       {}", config.paths.data_dir.display())?;
     writeln!(out, "cache      {}", cache.root().display())?;
+    writeln!(out, "worker     {}", worker.display())?;
+    writeln!(out, "ffmpeg     {}", ffmpeg.program().display())?;
     for device in &devices {
         writeln!(
             out,

@@ -75,6 +75,7 @@ struct Video {
 struct ApiMessage {
     message: String,
     param: Option<String>,
+    code: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -178,7 +179,7 @@ impl Client {
         };
         match response.status().as_u16() {
             200..=299 => Ok(Created::Accepted(response.body_mut().read_json()?)),
-            503 => Ok(Created::NotYet(explain(&mut response).to_string())),
+            503 => not_yet(&mut response),
             _ => Err(explain(&mut response)),
         }
     }
@@ -241,6 +242,15 @@ enum Created {
     NotYet(String),
 }
 
+/// Whether waiting helps: a bundle that could not be baked will not come.
+fn not_yet(response: &mut ureq::http::Response<ureq::Body>) -> anyhow::Result<Created> {
+    let Envelope { error } = response.body_mut().read_json()?;
+    match error.code.as_deref() {
+        Some("bundle_failed" | "draining") => bail!(error.message),
+        _ => Ok(Created::NotYet(error.message)),
+    }
+}
+
 /// The server's own words, with the field that they are about.
 fn explain(response: &mut ureq::http::Response<ureq::Body>) -> anyhow::Error {
     let status = response.status();
@@ -250,6 +260,7 @@ fn explain(response: &mut ureq::http::Response<ureq::Body>) -> anyhow::Error {
                 ApiMessage {
                     message,
                     param: Some(param),
+                    ..
                 },
         }) => anyhow::anyhow!("{param}: {message}"),
         Ok(Envelope { error }) => anyhow::anyhow!("{}", error.message),

@@ -10,7 +10,6 @@ mod generate;
 mod serve;
 mod startup;
 
-use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use config::{Config, LogFormat};
 use std::io::IsTerminal;
@@ -163,7 +162,8 @@ fn run(command: Command) -> anyhow::Result<()> {
 /// Logs go to stderr; `RUST_LOG` outranks the file.
 fn start_log(config: &Config) -> anyhow::Result<()> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.filter.clone());
-    let filter = EnvFilter::try_new(&filter).with_context(|| format!("log filter {filter:?}"))?;
+    let filter = EnvFilter::try_new(&filter)
+        .map_err(|error| startup::UsageError::Value(format!("log filter {filter:?}: {error}")))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

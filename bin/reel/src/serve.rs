@@ -5,7 +5,7 @@
 use crate::baker;
 use crate::catalog;
 use crate::config::Config;
-use crate::startup::{self, Storage};
+use crate::startup::{self, Storage, UsageError};
 use anyhow::Context;
 use reel_gateway::Parts as GatewayParts;
 use reel_media::Ffmpeg;
@@ -26,7 +26,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let spawner = Spawner::start()?;
     let models = catalog::load_models(config)?;
     let catalog = Arc::new(catalog::catalog(&models)?);
-    let ffmpeg = Ffmpeg::locate(config.media.ffmpeg.as_deref())?;
+    let ffmpeg = Ffmpeg::locate(config.media.ffmpeg.as_deref()).map_err(UsageError::Ffmpeg)?;
     let devices = startup::find_devices(config)?;
     let worker = worker_program(config, devices.len())?;
     let supervision = Builder::new_multi_thread()

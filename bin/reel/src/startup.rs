@@ -5,6 +5,8 @@ use anyhow::Context;
 use reel_artifacts::Store;
 use reel_journal::{JobRecord, Journal, Reader};
 use reel_supervisor::{Device, devices};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Something that the operator can mend.
@@ -21,6 +23,12 @@ pub(crate) enum UsageError {
     /// The worker program is not there.
     #[error("no worker program at {}: run `make build`, or name it with --worker", .0.display())]
     Worker(PathBuf),
+    /// A value makes no sense.
+    #[error("{0}")]
+    Value(String),
+    /// The encoder is not there.
+    #[error(transparent)]
+    Ffmpeg(#[from] reel_media::MediaError),
     /// GPUs were demanded.
     #[error("pool.devices is \"gpu\", but no GPU was found (NVML sees none)")]
     NoGpu,
@@ -38,9 +46,15 @@ pub(crate) struct Storage {
 
 /// Opens the data directory. One supervisor at a time: the journal is locked.
 pub(crate) fn open_storage(data_dir: &Path) -> anyhow::Result<Storage> {
-    let store =
-        Store::open(data_dir).with_context(|| format!("data directory {}", data_dir.display()))?;
+    let named = || format!("data directory {}", data_dir.display());
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .with_context(named)?;
+    // First the lock: what lies here may belong to a server that runs.
     let (journal, reader) = Journal::open(&data_dir.join("journal.sqlite"))?;
+    let store = Store::open(data_dir).with_context(named)?;
     let unfinished = reader.unfinished()?;
     let swept = store.sweep(|id| matches!(reader.get(id), Ok(Some(_)) | Err(_)))?;
     tracing::debug!(?swept, "files of unknown jobs");

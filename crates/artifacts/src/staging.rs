@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes that are hashed at a time.
 const HASH_CHUNK_BYTES: usize = 256 * 1024;
@@ -28,7 +29,10 @@ pub struct Published {
 
 impl Staging {
     pub(crate) fn new(directory: &Path, attempt: AttemptId) -> Self {
-        let name = format!("{}.{}.mp4", attempt.job, attempt.number);
+        // Two writers of one attempt (an encoder that came too late, say) never share a file.
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}.{}.{serial}.mp4", attempt.job, attempt.number);
         Self {
             attempt,
             path: directory.join(name),

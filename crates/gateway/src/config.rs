@@ -10,6 +10,8 @@ pub struct GatewayConfig {
     pub listen: SocketAddr,
     /// Largest request body, in bytes. Holds the largest image and what a form adds to it.
     pub body_bytes_max: usize,
+    /// Largest JSON body, in bytes. Images come in forms only; the longest prompts fit easily.
+    pub json_bytes_max: usize,
     /// Longest time that a request body may take to arrive.
     pub body_read_deadline: Duration,
     /// Requests for new videos that are read at the same time; more are shed with 503. Times
@@ -26,6 +28,7 @@ impl Default for GatewayConfig {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             body_bytes_max: reel_media::IMAGE_BYTES_MAX + 64 * 1024,
+            json_bytes_max: 128 * 1024,
             body_read_deadline: Duration::from_secs(60),
             creates_at_once_max: 64,
             image_decodes_at_once_max: 2,

@@ -12,6 +12,7 @@ use multer::{Field, Multipart};
 use reel_api::{Fields, IMAGE_FIELD, Invalid};
 use std::convert::Infallible;
 use std::error::Error;
+use std::time::Duration;
 
 /// What came with a request.
 #[derive(Debug)]
@@ -30,7 +31,11 @@ enum Encoding {
 /// Reads a JSON or multipart body within its limits of size and time.
 pub(crate) async fn read(request: Request, config: &GatewayConfig) -> Result<Upload, ApiError> {
     let encoding = encoding(request.headers())?;
-    let body = read_body(request.into_body(), config).await?;
+    let bytes_max = match encoding {
+        Encoding::Json => config.json_bytes_max.min(config.body_bytes_max),
+        Encoding::Form { .. } => config.body_bytes_max,
+    };
+    let body = read_body(request.into_body(), bytes_max, config.body_read_deadline).await?;
     match encoding {
         Encoding::Json => Ok(Upload {
             fields: Fields::from_json(&body)?,
@@ -54,9 +59,7 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
         .map_err(|_| ApiError::UnsupportedMediaType)
 }
 
-async fn read_body(body: Body, config: &GatewayConfig) -> Result<Bytes, ApiError> {
-    let max = config.body_bytes_max;
-    let deadline = config.body_read_deadline;
+async fn read_body(body: Body, max: usize, deadline: Duration) -> Result<Bytes, ApiError> {
     match tokio::time::timeout(deadline, axum::body::to_bytes(body, max)).await {
         Err(_) => Err(ApiError::BodyLate(deadline)),
         Ok(Err(error)) if is_too_large(&error) => Err(ApiError::BodyTooLarge(max)),

@@ -126,15 +126,19 @@ impl Ffmpeg {
     /// start of the program (75 ms of processor time, on the machine where this was measured): it can pass while
     /// the frames are still being made.
     ///
-    /// Does not count against the limit of [`encode`](Self::encode): whoever prepares has a limit of its own, the
-    /// attempts that run. Dropping the [`Encoder`] kills the child. Needs a runtime around it, like every child of tokio.
+    /// A child that waits for its frames does not count as one that runs: whoever prepares has a limit of its own,
+    /// the attempts that run. Dropping the [`Encoder`] kills the child. Needs a runtime around it, like every child of tokio.
     ///
     /// # Errors
     /// [`MediaError::OddSide`], or when the child cannot be started.
     pub fn prepare(&self, shape: Shape, fps: Fps, out: &Path) -> Result<Encoder, MediaError> {
         refuse_odd(shape)?;
         let child = self.spawn(encode_arguments(shape, fps, out), Stdio::piped())?;
-        Ok(Encoder { child, shape })
+        Ok(Encoder {
+            child,
+            shape,
+            places: Arc::clone(&self.places),
+        })
     }
 
     fn spawn(&self, arguments: Vec<OsString>, stdin: Stdio) -> io::Result<Child> {
@@ -149,6 +153,8 @@ impl Ffmpeg {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
+            // A ctrl-c on the terminal is for the server, which lets encodings finish.
+            .process_group(0)
             .spawn()
     }
 }
@@ -158,6 +164,7 @@ impl Ffmpeg {
 pub struct Encoder {
     child: Child,
     shape: Shape,
+    places: Arc<Semaphore>,
 }
 
 impl Encoder {
@@ -168,6 +175,7 @@ impl Encoder {
     pub async fn encode(mut self, mut frames: File) -> Result<(), MediaError> {
         check_frames(&frames, self.shape)?;
         frames.rewind()?;
+        let _place = self.places.acquire().await.map_err(io::Error::other)?;
         let stdin = self.child.stdin.take().ok_or_else(no_pipe)?;
         let (fed, encoded) = tokio::join!(feed(frames, stdin), run(self.child, self.shape));
         // A child that gives up says why; that it also stopped reading is only a consequence.

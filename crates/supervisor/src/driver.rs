@@ -11,8 +11,8 @@ use crate::metrics::{Metrics, MetricsError};
 use crate::workers::Workers;
 use prometheus::Registry;
 use reel_artifacts::Store;
-use reel_domain::{AttemptId, BundleKey, DeviceId, JobId, JobStatus, SlotId};
-use reel_journal::{JobRecord, Journal, VideoMeta};
+use reel_domain::{AttemptId, BundleKey, DeviceId, JobId, SlotId};
+use reel_journal::{Ending, JobRecord, Journal, VideoMeta};
 use reel_media::Ffmpeg;
 use reel_pool::handle::POOL_REQUESTS_MAX;
 use reel_pool::{JobBoard, PoolHandle, PoolRequest, PoolState};
@@ -25,6 +25,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
+
+/// Every so many events a waiting request goes first, however many events of workers wait.
+const REQUEST_TURN: u32 = 64;
 
 /// What the supervisor needs of the world.
 #[derive(Debug)]
@@ -104,8 +107,8 @@ pub struct Supervisor {
     pub(crate) reading: BTreeMap<AttemptId, bool>,
     /// Published videos whose rows are not terminal yet.
     pub(crate) published: BTreeMap<JobId, VideoMeta>,
-    /// How jobs ended whose rows are on their way to say so.
-    pub(crate) outcomes: BTreeMap<JobId, JobStatus>,
+    /// How jobs ended whose rows are on their way to say so, with the attempt.
+    pub(crate) endings: BTreeMap<JobId, (u32, Ending)>,
     pub(crate) bundles: BTreeMap<BundleKey, BundleNews>,
     pub(crate) menu: Vec<BundleKey>,
     pub(crate) devices: Vec<Device>,
@@ -125,6 +128,7 @@ pub struct Supervisor {
     pub(crate) halt_at: Option<Instant>,
     inbox: mpsc::Receiver<Event>,
     requests: mpsc::Receiver<PoolRequest>,
+    turns: u32,
 }
 
 impl Supervisor {
@@ -148,7 +152,8 @@ impl Supervisor {
             prepared: BTreeMap::new(),
             reading: BTreeMap::new(),
             published: BTreeMap::new(),
-            outcomes: BTreeMap::new(),
+            endings: BTreeMap::new(),
+            turns: 0,
             bundles: BTreeMap::new(),
             menu: parts.menu,
             devices: parts.devices,
@@ -210,6 +215,16 @@ impl Supervisor {
             .into_iter()
             .flatten()
             .min();
+        // A worker that never stops talking must not hold up deadlines, nor clients for ever.
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            return Event::Timeout;
+        }
+        self.turns = self.turns.wrapping_add(1);
+        if self.turns.is_multiple_of(REQUEST_TURN)
+            && let Ok(request) = self.requests.try_recv()
+        {
+            return Event::Request(request);
+        }
         tokio::select! {
             biased;
             Some(event) = self.inbox.recv() => event,

@@ -11,7 +11,7 @@ use reel_protocol::{Item, Pixels, ToWorker};
 use reel_scheduler::{Command, JobChange, WorkerEvent, WorkerId};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Variables of the supervisor's own environment that workers get too; everything else is set here or absent.
 const ENVIRONMENT_KEPT: [&str; 4] = ["LANG", "LD_LIBRARY_PATH", "RUST_BACKTRACE", "RUST_LOG"];
@@ -139,10 +139,13 @@ impl Supervisor {
     }
 
     fn kill(&mut self, id: WorkerId, reason: FaultClass) {
-        self.metrics
-            .failures
-            .with_label_values(&[reason.as_str()])
-            .inc();
+        // A worker that is ended with the server has not failed.
+        if !self.scheduler.is_draining() {
+            self.metrics
+                .failures
+                .with_label_values(&[reason.as_str()])
+                .inc();
+        }
         let Some(worker) = self.workers.get_mut(id) else {
             return;
         };
@@ -295,6 +298,13 @@ impl Supervisor {
             slot,
         } = *change;
         self.queue_moved = true;
+        if status == JobStatus::Queued {
+            // The worker of that attempt is gone, and its frames will not come.
+            self.prepared.remove(&AttemptId {
+                job: id,
+                number: attempt,
+            });
+        }
         self.journal.set_status(id, attempt, status, move |result| {
             if let Err(error) = result {
                 tracing::error!(job = %id, %status, %error, "a status could not be stored");
@@ -322,19 +332,40 @@ impl Supervisor {
             job: id,
             number: attempt,
         });
-        self.outcomes.insert(id, outcome.status());
         let video = self.published.remove(&id);
         let ending = Ending {
             outcome,
             finished_at_ms: now_ms(),
             video,
         };
+        self.endings.insert(id, (attempt, ending));
+        self.store_ending(id);
+    }
+
+    /// Writes the end of a job into its row.
+    pub(crate) fn store_ending(&self, id: JobId) {
+        let Some((attempt, ending)) = self.endings.get(&id) else {
+            return;
+        };
         let events = self.events.clone();
-        self.journal.finish(id, attempt, ending, move |result| {
-            let _ = events.blocking_send(Event::Ended(id, result));
+        self.journal
+            .finish(id, *attempt, ending.clone(), move |result| {
+                let _ = events.blocking_send(Event::Ended(id, result));
+            });
+    }
+
+    /// Writes the end of a job again after a pause: a full disk may have space by then.
+    pub(crate) fn store_ending_later(&self, id: JobId) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(ENDING_RETRY_PAUSE).await;
+            let _ = events.send(Event::StoreEnding(id)).await;
         });
     }
 }
+
+/// Between two tries to store the end of a job.
+const ENDING_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Wanted {
     fn max_of(self, other: Self) -> Self {

@@ -8,6 +8,7 @@ use reel_domain::{AttemptId, Failure, FailureCode, Fps, Shape};
 use reel_journal::VideoMeta;
 use reel_media::{Encoder, Ffmpeg};
 use reel_protocol::Pixels;
+use std::fs::File;
 
 /// Larger videos are read by the encoder straight from their memory file: beside their length, the start of
 /// the program does not count, and a copy through a pipe would.
@@ -49,18 +50,13 @@ pub(crate) async fn publish_video(
     (shape, fps): (Shape, Fps),
     prepared: Option<Prepared>,
 ) -> Result<VideoMeta, Failure> {
-    let staging = match prepared {
-        Some(Prepared { encoder, staging }) => {
-            let encoded = encoder.encode(pixels.into_file()).await;
-            encoded.map_err(|error| failed(attempt, &error))?;
-            staging
-        }
+    let frames = pixels.into_file();
+    let staging = match early(attempt, &frames, prepared).await {
+        Some(staging) => staging,
         None => {
             let stage = store.clone();
             let staging = blocking(move || stage.stage(attempt.job, attempt.number)).await?;
-            let encoded = ffmpeg
-                .encode(pixels.into_file(), shape, fps, staging.path())
-                .await;
+            let encoded = ffmpeg.encode(frames, shape, fps, staging.path()).await;
             encoded.map_err(|error| failed(attempt, &error))?;
             staging
         }
@@ -70,6 +66,22 @@ pub(crate) async fn publish_video(
         bytes: published.bytes,
         sha256: published.sha256,
     })
+}
+
+/// Encodes with the encoder that was started ahead; what it cannot do, a fresh one tries again.
+async fn early(attempt: AttemptId, frames: &File, prepared: Option<Prepared>) -> Option<Staging> {
+    let Prepared { encoder, staging } = prepared?;
+    let encoded = match frames.try_clone() {
+        Ok(frames) => encoder.encode(frames).await,
+        Err(error) => Err(error.into()),
+    };
+    match encoded {
+        Ok(()) => Some(staging),
+        Err(error) => {
+            tracing::warn!(%attempt, %error, "the early encoder failed; starting another");
+            None
+        }
+    }
 }
 
 /// Runs file work off the loop.

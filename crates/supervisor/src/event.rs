@@ -33,6 +33,8 @@ pub(crate) enum Event {
     Encoded(AttemptId, Result<VideoMeta, Failure>),
     /// A job's row is terminal, or could not be made so.
     Ended(JobId, Result<(), WriteError>),
+    /// The end of a job is to be stored again.
+    StoreEnding(JobId),
     /// The operator wants the process to end: the first time in peace, then at once.
     Shutdown,
     /// A deadline of the scheduler or of the shutdown is reached.

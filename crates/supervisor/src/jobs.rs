@@ -120,6 +120,11 @@ impl Jobs {
         Some(live)
     }
 
+    /// The job's end could not be stored: it is the next start's.
+    pub(crate) fn forget(&mut self, id: JobId) {
+        self.living.remove(&id);
+    }
+
     /// Publishes the positions of the jobs that wait, given from the head of the queue.
     pub(crate) fn positions(&mut self, waiting: impl Iterator<Item = JobId>) {
         for (position, id) in waiting.take(POSITIONS_PUBLISHED_MAX).enumerate() {

@@ -1,8 +1,8 @@
 //! The pool in numbers. Every label combination that can be known is present at zero from the start.
 
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 use reel_domain::{FaultClass, Shape};
 use reel_scheduler::SlotPhase;
@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     pub(crate) request_latency: HistogramVec,
     pub(crate) cold_spawn: HistogramVec,
     pub(crate) encode: Histogram,
+    pub(crate) stale: IntCounter,
     pub(crate) worker_memory: GaugeVec,
 }
 
@@ -69,6 +70,10 @@ impl Metrics {
                 ]),
                 &["shape"],
             )?,
+            stale: IntCounter::new(
+                "reel_pool_stale_event_total",
+                "Messages about attempts that their worker does not have",
+            )?,
             encode: Histogram::with_opts(
                 HistogramOpts::new("reel_pool_encode_seconds", "Frames to the published video")
                     .buckets(vec![0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0]),
@@ -97,6 +102,7 @@ impl Metrics {
         registry.register(Box::new(self.request_latency.clone()))?;
         registry.register(Box::new(self.cold_spawn.clone()))?;
         registry.register(Box::new(self.encode.clone()))?;
+        registry.register(Box::new(self.stale.clone()))?;
         registry.register(Box::new(self.worker_memory.clone()))?;
         Ok(())
     }

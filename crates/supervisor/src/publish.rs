@@ -87,6 +87,8 @@ impl Supervisor {
     }
 
     fn count(&self, picture: &PoolState) {
+        let stale = &self.metrics.stale;
+        stale.inc_by(self.scheduler.stale_events().saturating_sub(stale.get()));
         self.metrics
             .queued
             .set(picture.queued.try_into().unwrap_or(i64::MAX));

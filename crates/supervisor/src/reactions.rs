@@ -40,6 +40,7 @@ impl Supervisor {
             }
             Event::Encoded(attempt, result) => self.encoded(attempt, result),
             Event::Ended(id, result) => self.ended(id, result),
+            Event::StoreEnding(id) => self.store_ending(id),
             Event::Shutdown => self.shut_down(now),
             Event::Timeout => self.timeout(now),
         }
@@ -124,8 +125,13 @@ impl Supervisor {
             }),
             _ => None,
         };
+        let failed = matches!(news, BundleNews::Failed { .. });
         self.bundles.insert(key.clone(), news);
-        self.scheduler.set_bundle(&key, offer, now);
+        if failed {
+            self.scheduler.fail_bundle(&key);
+        } else {
+            self.scheduler.set_bundle(&key, offer, now);
+        }
     }
 
     // --- workers ---
@@ -192,7 +198,15 @@ impl Supervisor {
     fn heard(&mut self, id: WorkerId, meaning: Meaning, now: Instant) {
         match meaning {
             Meaning::Nothing => {}
-            Meaning::Event(event) => self.scheduler.handle_worker(id, event, now),
+            Meaning::Event(event) => {
+                if matches!(event, WorkerEvent::Failed { .. }) {
+                    self.metrics
+                        .failures
+                        .with_label_values(&[FaultClass::Soft.as_str()])
+                        .inc();
+                }
+                self.scheduler.handle_worker(id, event, now);
+            }
             Meaning::Ready {
                 batch_max,
                 memory,
@@ -346,6 +360,10 @@ impl Supervisor {
         let Some(live) = self.jobs.get(attempt.job) else {
             return;
         };
+        // The worker may have lost the attempt while its frames were read.
+        if !self.scheduler.carries(worker, attempt) {
+            return;
+        }
         let job = live.job.clone();
         match pixels {
             _ if cancelled => {
@@ -363,29 +381,41 @@ impl Supervisor {
     }
 
     fn encoded(&mut self, attempt: AttemptId, result: Result<VideoMeta, Failure>) {
+        // A job that was cancelled meanwhile has no use for its video; the scheduler discards it.
+        let wanted =
+            self.jobs.get(attempt.job).is_some() && !self.endings.contains_key(&attempt.job);
         let result = result.map(|video| {
-            self.published.insert(attempt.job, video);
+            if wanted {
+                self.published.insert(attempt.job, video);
+            }
         });
         self.scheduler.handle_encoded(attempt, result);
     }
 
     fn ended(&mut self, id: JobId, result: Result<(), WriteError>) {
+        let lasts = matches!(result, Err(WriteError::Storage(_)));
+        if lasts && !self.scheduler.is_draining() {
+            tracing::error!(job = %id, ?result, "the end of a job could not be stored; trying again");
+            return self.store_ending_later(id);
+        }
         self.ending -= 1;
         match result {
             Ok(()) => self.announce(id),
             // The row stays as it is, and the next start finds the job unfinished: nothing is lost.
             Err(error) => {
                 tracing::error!(job = %id, %error, "the end of a job could not be stored");
-                self.outcomes.remove(&id);
+                self.endings.remove(&id);
+                self.jobs.forget(id);
             }
         }
     }
 
     /// The row is terminal: now everybody may know.
     fn announce(&mut self, id: JobId) {
-        let Some(status) = self.outcomes.remove(&id) else {
+        let Some((_, ending)) = self.endings.remove(&id) else {
             return;
         };
+        let status = ending.outcome.status();
         let Some(live) = self.jobs.ended(id, status) else {
             return;
         };
@@ -400,6 +430,9 @@ impl Supervisor {
                 .request_latency
                 .with_label_values(&[&shape])
                 .observe(took.as_secs_f64());
+        }
+        if status != JobStatus::Completed {
+            self.remove_files(id);
         }
         tracing::info!(job = %id, %status, took_ms = took.as_millis(), "the job has ended");
     }

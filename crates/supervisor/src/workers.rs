@@ -157,7 +157,7 @@ impl Worker {
                     reason: message,
                 }
             }
-            FromWorker::Pong { .. } => Meaning::Nothing,
+            FromWorker::Pong { .. } => desync("a pong that nobody asked for"),
         }
     }
 

@@ -3,13 +3,18 @@
 //! The last part of `--bundle` is the bundle's id, the one before it the shape. Words in the prompt:
 //! `slow` (a step takes 20 ms), `fail` (the attempt fails), `crash` (the process aborts at step 2),
 //! `crash-once:PATH` (it aborts unless PATH exists, and makes PATH), `hang` (a step never ends),
-//! `babble` (garbage on the channel), `short` (a memory file of the wrong size), `stderr` (a last word before
+//! `late` (what happens at step 2 happens at step 9), `flood` (messages without end), `finish-again:JOB`
+//! (a job that ended is finished once more), `babble` (garbage on the channel), `short` (a memory file of the wrong size), `stderr` (a last word before
 //! a crash). Bundle ids: `mute` (never ready), `broken` (fails to boot), `liar` (claims another bundle).
 #![forbid(unsafe_code)]
 
 use reel_domain::Shape;
-use reel_protocol::{Canary, Capabilities, Channel, FromWorker, Item, ToWorker};
+use reel_protocol::{
+    Attempt, Canary, Capabilities, Channel, FromWorker, Item, MemoryUse, Pixels, Stage, Timings,
+    ToWorker,
+};
 use reel_worker::{Ending, Engine, EngineError, serve};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -99,6 +104,18 @@ impl Engine for Script {
 }
 
 impl Script {
+    fn finish_again(&self, attempt: Attempt) {
+        let pixels = Pixels::new(&vec![0; self.video_bytes()]).expect("memory");
+        let finished = FromWorker::Finished {
+            attempt,
+            timings: Timings::default(),
+            memory: MemoryUse::default(),
+        };
+        self.channel
+            .send(&finished, Some(pixels.as_fd()))
+            .expect("a channel");
+    }
+
     fn misbehave(&self, prompt: &str, step: u32) {
         if prompt.contains("slow") {
             std::thread::sleep(Duration::from_millis(20));
@@ -112,12 +129,38 @@ impl Script {
             rustix::net::send(&self.channel, b"\xff\xff", rustix::net::SendFlags::empty())
                 .expect("a channel");
         }
-        if step < 2 {
+        if prompt.contains("flood") {
+            let step = FromWorker::Step {
+                attempt: stranger("0"),
+                stage: Stage::Denoise,
+                step: 1,
+                of: 2,
+            };
+            loop {
+                self.channel.send(&step, None).expect("a channel");
+            }
+        }
+        if let Some(job) = prompt
+            .strip_prefix("finish-again:video_")
+            .filter(|_| step == 1)
+        {
+            self.finish_again(stranger(job));
+        }
+        if step < if prompt.contains("late") { 9 } else { 2 } {
             return;
         }
         if prompt.contains("crash") {
             crash(prompt);
         }
+    }
+}
+
+/// The first attempt at the job of that hexadecimal number.
+fn stranger(job: &str) -> Attempt {
+    let number = u128::from_str_radix(job, 16).expect("a hexadecimal number");
+    Attempt {
+        job: number.to_be_bytes(),
+        number: 1,
     }
 }
 

@@ -189,6 +189,19 @@ impl Pool {
             .sum()
     }
 
+    fn counter_of(&self, family: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families
+            .iter()
+            .find(|candidate| candidate.name() == family)
+            .unwrap();
+        family
+            .get_metric()
+            .iter()
+            .map(|metric| metric.get_counter().get_value())
+            .sum()
+    }
+
     async fn shut_down(self) {
         self.control.shut_down().await;
         tokio::time::timeout(PATIENCE, self.running)
@@ -457,5 +470,82 @@ async fn a_queue_that_is_full_says_so() {
         .await;
     assert_eq!(refused, Err(Rejection::QueueFull { limit: 1 }));
     pool.end(id).await;
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_repeated_finish_leaves_the_published_video_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    let first = pool.submit(0, "anything").await;
+    pool.end(first).await;
+    // The worker says once more that the first job is finished, with frames.
+    let second = pool.submit(0, &format!("finish-again:{first}")).await;
+    pool.end(second).await;
+    let third = pool.submit(0, "anything").await;
+    pool.end(third).await;
+    assert!(pool.store.video_path(first).exists());
+    assert!(pool.counter_of("reel_pool_stale_event_total") >= 1.0);
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn no_encoder_outlives_the_attempt_that_it_was_started_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    let marker = dir.path().join("crashed");
+    // At step 9 of 10 the encoder waits already.
+    let id = pool
+        .submit(0, &format!("late crash-once:{}", marker.display()))
+        .await;
+    assert_eq!(pool.end(id).await.attempts, 2);
+    let staging = dir.path().join("artifacts/.staging");
+    assert_eq!(
+        std::fs::read_dir(staging).unwrap().count(),
+        0,
+        "no half-written video is left"
+    );
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_job_of_one_step_and_one_of_many_end_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    for steps in [1, 2, 200] {
+        let mut job = pool.job(0, "anything");
+        job.sampling.steps = Steps::new(steps).unwrap();
+        let id = job.id;
+        pool.handle
+            .submit(Submission {
+                job,
+                given: Vec::new(),
+            })
+            .await
+            .unwrap();
+        assert_eq!(
+            pool.end(id).await.status,
+            JobStatus::Completed,
+            "{steps} steps"
+        );
+    }
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_never_stops_talking_holds_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        cancel_deadline: Duration::from_millis(300),
+        ..Config::default()
+    };
+    let mut pool = Pool::start_with(dir.path(), config, "good").await;
+    let flood = pool.submit(0, "flood").await;
+    pool.until(flood, |progress| progress.status == JobStatus::InProgress)
+        .await;
+    let other = pool.submit(1, "anything").await;
+    assert_eq!(pool.end(other).await.status, JobStatus::Completed);
+    // It does not listen either: the deadline of the cancellation ends it.
+    pool.handle.cancel(flood).await.unwrap();
     pool.shut_down().await;
 }
