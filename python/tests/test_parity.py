@@ -26,9 +26,9 @@ CLOSE = 0.999
 @pytest.fixture(scope="module")
 def generate() -> Path:
     """The engine's example program."""
-    build = ["cargo", "build", "--release", "--quiet", "-p", "reel-engine", "--example", "generate"]
+    build = ["cargo", "build", "--quiet", "-p", "reel-engine", "--example", "generate"]
     subprocess.run(build, cwd=ROOT, check=True)
-    return ROOT / "target" / "release" / "examples" / "generate"
+    return ROOT / "target" / "debug" / "examples" / "generate"
 
 
 @pytest.fixture(scope="module")
