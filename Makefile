@@ -52,7 +52,7 @@ python-test:
 e2e:
 	.ci/setup
 	cargo build --locked --package reel-bin --package reel-worker-bin
-	$(PYTHON) -m pytest -q tests/e2e tests/clients
+	$(PYTHON) -m pytest -q tests/e2e
 
 docs:
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked --document-private-items
