@@ -125,3 +125,112 @@ fn keep_tail(stderr: impl Read) -> String {
     }
     Vec::from(tail).join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BakeError, Options, bake_shape};
+    use reel_bundle::{Cache, Digest, Menu, Model, Requirements};
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    /// A script cannot be started while a child that another test is starting still has it open for writing.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+    const MENU: &str = r#"
+        name = "tiny"
+        pipeline = "LTXConditionPipeline"
+        description = "small"
+        shapes = ["64x64@17f"]
+        modes = ["t2v"]
+        max_batch = 8
+        text_tokens = 32
+        [defaults]
+        shape = "64x64@17f"
+        fps = 8
+        num_inference_steps = 20
+        guidance_scale = 3.0
+        negative_prompt = ""
+    "#;
+
+    /// Bakes with a script in Python's place; returns what was shown and what went wrong.
+    fn bake_with(dir: &Path, script: &str) -> (Vec<String>, BakeError) {
+        let _alone = ONE_AT_A_TIME.lock();
+        fs::write(dir.join("model.toml"), MENU).unwrap();
+        let menu = Menu::load(dir).unwrap();
+        let shape = menu.shapes[0];
+        let model = Model {
+            dir: dir.into(),
+            menu,
+            digest: Digest::of(b"model"),
+        };
+        let python = dir.join("python");
+        fs::write(&python, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&python, Permissions::from_mode(0o755)).unwrap();
+        let options = Options {
+            cache: Cache::new(dir.join("cache")),
+            python: Some(python),
+            needs: Requirements::cpu(),
+            jobs: None,
+            background: false,
+        };
+        let mut shown = Vec::new();
+        let error = bake_shape(&options, &model, shape, &mut |progress| {
+            shown.push(progress.now())
+        });
+        (shown, error.unwrap_err())
+    }
+
+    #[test]
+    fn an_error_names_shape_component_and_fix() {
+        let dir = tempfile::tempdir().unwrap();
+        let event =
+            r#"{"event": "error", "component": "transformer", "message": "no", "fix": "do it"}"#;
+        let (_, error) = bake_with(dir.path(), &format!("echo '{event}'; exit 1"));
+        assert_eq!(error.to_string(), "64x64@17f, transformer: no; do it");
+    }
+
+    #[test]
+    fn a_bake_that_dies_leaves_its_last_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, error) = bake_with(dir.path(), "seq 100 >&2; exit 3");
+        let message = error.to_string();
+        assert!(
+            message.contains("exit status: 3") && message.ends_with("\n99\n100"),
+            "{message}"
+        );
+        assert!(!message.contains("\n70\n"), "{message}");
+    }
+
+    #[test]
+    fn a_bake_that_says_done_and_fails_is_not_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, error) = bake_with(
+            dir.path(),
+            r#"echo '{"event": "done", "path": "/tmp"}'; exit 1"#,
+        );
+        assert!(matches!(error, BakeError::Died { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_was_published_is_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, error) = bake_with(dir.path(), r#"echo '{"event": "done", "path": "/tmp"}'"#);
+        assert!(matches!(error, BakeError::Published { .. }), "{error}");
+    }
+
+    #[test]
+    fn progress_is_shown_and_unknown_events_are_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = r#"
+            echo '{"event": "start", "components": ["transformer"]}'
+            echo '{"event": "weather", "sun": true}'
+            echo 'not an event'
+            echo '{"event": "component", "component": "transformer", "stage": "compiling", "fraction": 0.1}'
+            exit 1
+        "#;
+        let (shown, _) = bake_with(dir.path(), script);
+        assert_eq!(shown, ["", "compiling transformer"]);
+    }
+}
