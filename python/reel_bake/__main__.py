@@ -36,8 +36,8 @@ def _bake(args: argparse.Namespace, events: Events) -> None:
     with cache.locked(shape_dir):
         cache.sweep(shape_dir)
         with cache.staging(shape_dir) as staging:
-            _keep_caches_apart(staging)
-            # Only now: torch reads the directories of its caches when it is imported.
+            _set_environment(staging)
+            # Only now: libraries read the environment when they are loaded.
             from reel_bake import bake
 
             bake.run(
@@ -52,10 +52,17 @@ def _bake(args: argparse.Namespace, events: Events) -> None:
             )
 
 
-def _keep_caches_apart(staging: Path) -> None:
-    """Cache keys of the compiler depend on what was compiled before, so no two bakes share a cache."""
+def _set_environment(staging: Path) -> None:
+    """What torch, triton and OpenMP take from the environment."""
+    # Cache keys of the compiler depend on what was compiled before, so no two bakes share a cache.
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(staging / "torchinductor")
     os.environ["TRITON_CACHE_DIR"] = str(staging / "triton")
+    # The kernel says what the CPU can do; to try it out costs seconds for every part.
+    os.environ["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
+    # Looking for GPUs must not start CUDA: children that are forked could not use it any more.
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    # Threads that wait for each other by spinning take the cores from those that they wait for.
+    os.environ["OMP_WAIT_POLICY"] = "passive"
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 

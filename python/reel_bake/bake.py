@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import shutil
@@ -13,13 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._inductor import cpu_vec_isa
 from transformers import AutoTokenizer
 
 from reel_bake import canary, compiler, manifest, parallel, weights
 from reel_bake.cache import entry, publish_bundle, sha256
 from reel_bake.events import BakeError, Events
 from reel_bake.model import Model, Shape
-from reel_bake.plan import Part, Plan, generator
+from reel_bake.plan import Part, Plan
 
 VERIFIED_ROWS = (1, 2, 5)
 
@@ -57,7 +59,7 @@ class Bake:
 
     def _part(self, part: Part) -> dict[str, Any]:
         """Bakes one part, in a child of its own."""
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.jobs))
         torch.backends.cudnn.allow_tf32 = False
         self.events.component(part.role, "loading", 0.0)
         module = part.build()
@@ -78,12 +80,12 @@ class Bake:
 
     def _compile(self, part: Part, module: nn.Module, package: Path) -> None:
         self.events.component(part.role, "compiling", 0.1)
-        inputs = part.inputs(min(part.rows_max, 4), generator())
+        inputs = part.inputs(min(part.rows_max, 4), self.plan.device)
         compiler.compile_package(module, inputs, part.rows_max, self.plan.device, package)
 
     def _verify(self, part: Part, module: nn.Module, package: Path) -> float:
         rows = [count for count in VERIFIED_ROWS if count <= part.rows_max]
-        batches = [part.inputs(count, generator()) for count in rows]
+        batches = [part.inputs(count, self.plan.device) for count in rows]
         error = compiler.difference(self._open(part, package), module, batches)
         compiler.check(part.role, error, self.plan.dtype)
         return error
@@ -149,12 +151,19 @@ def run(
         bundle = current.resolve()
         events.emit("done", bundle_id=bundle.name, path=str(bundle), unchanged=True, seconds=0.0)
         return
+    _warm_up()
     events.emit("start", components=[part.role for part in plan.parts()])
     Bake(plan, cache, staging, jobs, events).run()
     _drop_caches(staging)
     bundle = publish_bundle(staging, staging.parent)
     seconds = round(time.monotonic() - started, 1)
     events.emit("done", bundle_id=bundle.name, path=str(bundle), unchanged=False, seconds=seconds)
+
+
+def _warm_up() -> None:
+    """What every part would do for itself, done once before children are forked."""
+    importlib.import_module("torch._inductor.compile_fx")
+    cpu_vec_isa.pick_vec_isa()
 
 
 def _intact(bundle: Path, package: dict[str, Any]) -> bool:

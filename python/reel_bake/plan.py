@@ -19,7 +19,7 @@ from diffusers import (
 )
 from torch import Tensor, nn
 
-from reel_bake import RECIPE, components, environment
+from reel_bake import RECIPE, components, environment, parallel
 from reel_bake.compiler import OPTIONS
 from reel_bake.events import BakeError
 from reel_bake.model import SOURCES, Model, Shape
@@ -37,14 +37,13 @@ class Part:
     role: str
     weights: str
     build: Callable[[], nn.Module]
-    inputs: Callable[[int, torch.Generator], tuple[Tensor, ...]]
+    samples: Callable[[int, torch.Generator], tuple[Tensor, ...]]
     rows_max: int
     key: str
 
-    @property
-    def dynamic(self) -> bool:
-        """Whether the number of rows is free at run time."""
-        return self.rows_max > 1
+    def inputs(self, rows: int, device: str) -> tuple[Tensor, ...]:
+        """Seeded inputs of that many rows."""
+        return tuple(tensor.to(device) for tensor in self.samples(rows, generator()))
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,9 @@ class Plan:
 
     @functools.cached_property
     def environment(self) -> dict:
-        return environment.describe(self.device)
+        describe = functools.partial(environment.describe, self.device)
+        # In a child: asking a GPU starts CUDA, and a process that did that must not be forked.
+        return parallel.run([("environment", describe)], 1)["environment"]
 
     @property
     def temporal_ratio(self) -> int:
@@ -145,7 +146,7 @@ class Plan:
 
         def inputs(rows: int, generator: torch.Generator) -> tuple[Tensor, ...]:
             ids = torch.randint(vocabulary, (rows, tokens), generator=generator)
-            return self._place(ids, torch.arange(tokens)[None] < tokens - tokens // 3)
+            return self._cast(ids, torch.arange(tokens)[None] < tokens - tokens // 3)
 
         return self._part("text_encoder", "text_encoder", self._build_text_encoder, inputs)
 
@@ -159,7 +160,7 @@ class Plan:
             timesteps = torch.rand(rows, frames, generator=generator) * 1000
             timesteps[:, 0] = 0
             mask = torch.arange(tokens)[None] < length
-            return self._place(latents, embeddings, mask, timesteps, self.coordinates(rows))
+            return self._cast(latents, embeddings, mask, timesteps, self.coordinates(rows))
 
         # Guidance takes two rows for each video.
         rows_max = 2 * self.model.max_batch
@@ -169,7 +170,7 @@ class Plan:
         size = (self.channels, self.latent_frames, self.latent_height, self.latent_width)
 
         def inputs(rows: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-            return self._place(torch.randn(rows, *size, generator=generator))
+            return self._cast(torch.randn(rows, *size, generator=generator))
 
         return self._part("vae_decoder", "vae_decoder", self._build_decoder, inputs)
 
@@ -177,7 +178,7 @@ class Plan:
         size = (3, self.conditioning[mode], self.shape.height, self.shape.width)
 
         def inputs(rows: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-            return self._place(torch.rand(rows, *size, generator=generator) * 2 - 1)
+            return self._cast(torch.rand(rows, *size, generator=generator) * 2 - 1)
 
         return self._part(f"vae_encoder_{mode}", "vae_encoder", self._build_encoder, inputs)
 
@@ -206,17 +207,17 @@ class Plan:
         key = hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()
         return Part(role, weights, build, inputs, rows_max, key)
 
-    def _place(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Moves inputs to the device; numbers that the model computes with get its type."""
+    def _cast(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Gives numbers that the model computes with its type; timesteps stay in full precision."""
         dtype = DTYPES[self.dtype]
         cast = [
             tensor.to(dtype) if tensor.ndim > 2 and tensor.is_floating_point() else tensor
             for tensor in tensors
         ]
         if len(cast) == TRANSFORMER_INPUTS:
-            # Positions are computed with in full precision.
+            # So do coordinates.
             cast[-1] = tensors[-1]
-        return tuple(tensor.to(self.device) for tensor in cast)
+        return tuple(cast)
 
     def _load(self, base: type, component: str) -> nn.Module:
         module = base.from_pretrained(self.model.directory / component, dtype=DTYPES[self.dtype])
