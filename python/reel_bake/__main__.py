@@ -1,4 +1,4 @@
-"""`python -m reel_bake`: bakes one shape in a process of its own and reports events on standard output."""
+"""`python -m reel_bake`: bakes one shape and reports events on standard output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One bake: what is there already is reused, the rest is compiled, everything is verified, then published."""
+"""One bake: what is there is reused, the rest compiled, all of it verified, then published."""
 
 from __future__ import annotations
 
@@ -180,12 +180,12 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _normalisation(model: Model) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of the latent channels, which the autoencoder keeps as buffers."""
+    """Mean and standard deviation of the latent channels: buffers of the autoencoder."""
     from safetensors import safe_open
 
     for path in sorted((model.directory / "vae").glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            if "latents_mean" in file.keys():
+            if "latents_mean" in set(file.keys()):
                 return tuple(
                     file.get_tensor(name).float().tolist()
                     for name in ("latents_mean", "latents_std")

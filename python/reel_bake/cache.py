@@ -1,4 +1,4 @@
-"""The cache on disk: one writer at a time, written aside, published by rename, never modified afterwards."""
+"""The cache on disk: one writer at a time, published by rename, never modified afterwards."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def staging(directory: Path) -> Iterator[Path]:
 
 
 def publish_bundle(staged: Path, shape_dir: Path) -> Path:
-    """Gives the staged bundle its name, the digest of its manifest, and makes it the current one."""
+    """Names the staged bundle by the digest of its manifest and makes it the current one."""
     bundle = shape_dir / sha256(staged / "manifest.json")[:ID_DIGITS]
     _seal(staged)
     if not bundle.exists():

@@ -1,7 +1,7 @@
-"""A seeded run through every package, reduced to one number that a worker reproduces before it serves.
+"""A seeded run through every package, reduced to one number that a worker reproduces.
 
-The engine's `canary` module computes the same: embeddings of a prompt of padding, one step from noise at
-timestep 500, its decoded video, and the moments of that video's first frames.
+The engine's `canary` module computes the same: embeddings of a prompt of padding, one step from
+noise at timestep 500, its decoded video, and the moments of that video's first frames.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a module to a package: torch.export, AOTInductor, and the comparison with eager execution."""
+"""From a module to a package: torch.export, AOTInductor, comparison with eager execution."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SHARED_OPTIONS = {
 OPTIONS = {
     "cpu": {
         **SHARED_OPTIONS,
-        # The number of threads is the slot's share when a worker runs, not this machine's when it was baked.
+        # The number of threads is the slot's share when a worker runs, not this machine's now.
         "cpp.dynamic_threads": True,
-        # The kernel says what the CPU can do; trying it out costs a compilation per instruction set.
+        # The kernel says what the CPU can do; trying it out costs a compilation each.
         "cpp.vec_isa_ok": True,
         # A precompiled header pays only when many files are compiled in one cache directory.
         "cpp_cache_precompile_headers": False,
@@ -28,7 +28,7 @@ OPTIONS = {
     "cuda": SHARED_OPTIONS,
 }
 ERROR_MAX = {"float32": 1e-4, "bfloat16": 0.25}
-"""Largest difference from eager execution; `reel_bundle::manifest::FLOAT32_ERROR_MAX` is the first."""
+"""Largest difference from eager execution; `FLOAT32_ERROR_MAX` of `reel_bundle` is the first."""
 
 
 def compile_package(

@@ -3,10 +3,12 @@
 Layouts (b rows, s tokens of f latent frames, t text tokens):
 
 - `text_encoder`: ids i64 `[1, t]`, mask bool `[1, t]` -> embeddings `[1, t, width]`
-- `transformer`: latents `[b, s, c]`, embeddings `[b, t, width]`, mask bool `[b, t]`, timesteps f32 `[b, f]`,
-  coordinates f32 `[b, 3, s]` (seconds, pixel row, pixel column) -> velocity `[b, s, c]`
+- `transformer`: latents `[b, s, c]`, embeddings `[b, t, width]`, mask bool `[b, t]`,
+  timesteps f32 `[b, f]`, coordinates f32 `[b, 3, s]` (seconds, pixel row, pixel column)
+  -> velocity `[b, s, c]`
 - `vae_decoder`: latents `[1, c, f, h, w]` -> video `[1, 3, frames, height, width]` in -1..1
-- `vae_encoder_<n>f`: video `[1, 3, n, height, width]` in -1..1 -> mean and log variance `[1, 2c, f', h, w]`
+- `vae_encoder_*`: video `[1, 3, n, height, width]` in -1..1
+  -> mean and log variance `[1, 2c, f', h, w]`
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ class TextEncoder(nn.Module):
 class PerFrameTime(nn.Module):
     """A time embedding that is computed once per latent frame and handed to each of its tokens.
 
-    All tokens of a latent frame share their timestep, so embedding each token for itself, as the stock
-    model does, repeats the same products.
+    All tokens of a latent frame share their timestep, so embedding each token for itself, as the
+    stock model does, repeats the same products.
     """
 
     def __init__(self, embed: nn.Module, tokens_per_frame: int) -> None:
@@ -57,8 +59,8 @@ class PerFrameTime(nn.Module):
 class FixedRope(nn.Module):
     """Rotary embeddings whose frequencies are numbers, not a computation.
 
-    The highest frequency is 15,708: if compiled code rounds the power that it comes from differently than
-    eager execution does, the angle is off by a thousandth.
+    The highest frequency is 15,708: if compiled code rounds the power that it comes from
+    differently than eager execution does, the angle is off by a thousandth.
     """
 
     frequencies: Tensor

@@ -18,7 +18,7 @@ class BakeError(Exception):
 
 
 class Events:
-    """The stream of events. Standard output belongs to it alone; what libraries print goes to stderr."""
+    """The stream of events on standard output; what libraries print goes to stderr."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

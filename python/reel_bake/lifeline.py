@@ -11,7 +11,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with(parent: int) -> None:
-    """Asks the kernel for a SIGKILL when the parent dies, and leaves at once if it has died already."""
+    """Asks the kernel for a SIGKILL when the parent dies; leaves at once if it has died already."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")

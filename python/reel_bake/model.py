@@ -77,7 +77,7 @@ class Model:
 
     @functools.cached_property
     def digest(self) -> str:
-        """As `reel_bundle::Model` computes it: `model_index.json` and the files of the components."""
+        """As `reel_bundle::Model` has it: `model_index.json` and the files of the components."""
         return tree_digest(self.directory, _files(self.directory))
 
     def component_digest(self, component: str) -> str:

@@ -1,4 +1,4 @@
-"""Parts are baked in forked children, some at a time: what one compiled cannot influence another."""
+"""Parts are baked in forked children: what one compiled cannot influence another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bundle of a model at a shape consists of: its numbers, its parts and the keys of their code."""
+"""What a bundle consists of: its numbers, its parts and the keys of their code."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Plan:
 
     @property
     def conditioning(self) -> dict[str, int]:
-        """Given frames by mode; `extend` takes two latent frames and the first one, unless told otherwise."""
+        """Given frames by mode; `extend` takes two latent frames and the first one by default."""
         return {"i2v": 1, "extend": self.model.extend_frames or 2 * self.temporal_ratio + 1}
 
     def parts(self) -> list[Part]:

@@ -1,4 +1,4 @@
-"""Weights files: one per component and type of number, shared by all shapes and mapped by every worker."""
+"""Weights files: one per component and type of number, shared by all shapes and workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reel_bake.model import SOURCES, Model
 
 
 def path_of(cache: Path, model: Model, component: str, dtype: str) -> Path:
-    """Where a component's weights lie. The name holds the digest of what they are converted from."""
+    """Where a component's weights lie; the name holds a digest of what they come from."""
     source = f"{RECIPE}\n{component}\n{dtype}\n{model.component_digest(SOURCES[component])}\n"
     digest = hashlib.sha256(source.encode()).hexdigest()[:12]
     return cache / "weights" / model.name / f"{component}-{dtype}-{digest}.safetensors"
@@ -33,7 +33,7 @@ def ensure(path: Path, module: nn.Module) -> Path:
 
 
 def distinct(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name; a tied parameter appears once, under the last of its names."""
+    """Parameters and buffers by name; a tied one appears once, under the last of its names."""
     by_memory = {
         (tensor.data_ptr(), tensor.shape): (name, tensor)
         for name, tensor in module.state_dict().items()

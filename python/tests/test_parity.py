@@ -1,4 +1,4 @@
-"""The native engine's frames are those of diffusers' own pipeline: 99.9 % of values at most 1/255 apart."""
+"""The engine's frames are those of diffusers' pipeline: 99.9 % of values at most 1/255 apart."""
 
 from __future__ import annotations
 
