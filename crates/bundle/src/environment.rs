@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 const CPU_INFO: &str = "/proc/cpuinfo";
+const DRIVER_INFO: &str = "/proc/driver/nvidia/version";
 
 /// Everything outside the model that a package depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,10 +94,22 @@ impl Host {
     pub fn detect() -> Self {
         Self {
             torch: Some(crate::TORCH.into()),
+            driver: fs::read_to_string(DRIVER_INFO)
+                .ok()
+                .as_deref()
+                .and_then(driver_version),
             cpu_flags: cpu_flags(),
             ..Self::default()
         }
     }
+}
+
+fn driver_version(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("Kernel Module")?;
+    let mut words = rest.split_whitespace();
+    words
+        .find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
+        .map(Into::into)
 }
 
 fn cpu_flags() -> Option<BTreeSet<String>> {
@@ -218,6 +231,16 @@ mod tests {
             environment(&[]).check(&gpu).unwrap_err().field,
             "environment.gpu"
         );
+    }
+
+    #[test]
+    fn the_version_of_a_driver_is_read() {
+        let open =
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build";
+        let closed = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5";
+        assert_eq!(driver_version(open).as_deref(), Some("580.65.06"));
+        assert_eq!(driver_version(closed).as_deref(), Some("550.54.15"));
+        assert_eq!(driver_version(""), None);
     }
 
     #[test]

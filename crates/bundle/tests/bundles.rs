@@ -1,5 +1,8 @@
 //! Bundles on disk: what is ready, what is stale and by which field, what is refused.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and so do its helpers")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and so do its helpers"
+)]
 
 use reel_bundle::{Bundle, Cache, Digest, FileEntry, Manifest, Menu, Model, Requirements, State};
 use reel_domain::Shape;
