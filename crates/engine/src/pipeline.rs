@@ -73,6 +73,7 @@ impl Engine for NativeEngine {
     fn canary(&mut self) -> Result<Canary, EngineError> {
         self.runtime.enter();
         let got = canary::compute(self)?;
+        self.runtime.trim();
         Ok(Canary {
             expected: self.bundle.manifest.canary.value,
             got,
@@ -130,7 +131,10 @@ impl Engine for NativeEngine {
             .denormalise(&self.geometry.unpack(&run.latents)?)?;
         let latents = latents.f_to_kind(self.kind).map_err(ComputeError::from)?;
         let video = self.packages.vae_decoder.run(&[&latents])?;
-        Ok(frames::from_video(&video, frames)?)
+        frames::from_video(&video, frames)?;
+        drop(video);
+        self.runtime.trim();
+        Ok(())
     }
 }
 

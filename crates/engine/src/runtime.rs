@@ -49,6 +49,16 @@ impl Runtime {
         tch::set_num_threads(self.threads);
     }
 
+    /// Hands memory of computations that are over back to the system: glibc keeps what an autoencoder freed,
+    /// and an idle worker has no use for it.
+    pub fn trim(self) {
+        #[cfg(target_env = "gnu")]
+        // SAFETY: malloc_trim(3) only returns free pages and takes malloc's own locks.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+
     /// The index of the GPU, or -1 for the CPU.
     #[must_use]
     pub const fn device_index(self) -> i32 {
