@@ -128,6 +128,11 @@ class Plan:
         if (self.shape.frames - 1) % self.temporal_ratio:
             fix = f"use 1 plus a multiple of {self.temporal_ratio} frames in model.toml"
             raise BakeError(f"{self.shape} does not fit the autoencoder", fix)
+        given = self.conditioning["extend"]
+        fits = given <= self.shape.frames and (given - 1) % self.temporal_ratio == 0
+        if "extend" in self.model.modes and not fits:
+            fix = "set extend_frames in model.toml, or leave extend out of its modes"
+            raise BakeError(f"{self.shape} cannot continue from {given} frames", fix)
 
     def coordinates(self, rows: int) -> Tensor:
         """Where each token lies: seconds, pixel row, pixel column, as the pipeline has it."""

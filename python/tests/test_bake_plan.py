@@ -68,6 +68,11 @@ def test_shapes_that_do_not_fit_are_refused_by_name(shape: str) -> None:
         plan(shape).check()
 
 
+def test_more_given_frames_than_frames_are_refused() -> None:
+    with pytest.raises(BakeError, match="cannot continue from 9 frames"):
+        plan("64x64@5f").check()
+
+
 def test_what_the_engine_does_not_reproduce_is_refused_by_field(copy: Path) -> None:
     config = copy / "scheduler" / "scheduler_config.json"
     config.chmod(0o644)
