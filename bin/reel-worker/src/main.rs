@@ -31,7 +31,10 @@ struct Args {
 fn main() -> ExitCode {
     let born = Instant::now();
     let args = Args::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
     let channel = match inherit::channel() {
         Ok(channel) => channel,
         Err(error) => {
@@ -53,8 +56,12 @@ fn main() -> ExitCode {
 }
 
 fn load(args: &Args) -> Result<NativeEngine, EngineError> {
-    let options = Options { device: args.device, threads: args.threads.get() };
-    NativeEngine::load(&args.bundle, &args.cache_dir, &options).map_err(|error| EngineError::boot(chain(&error)))
+    let options = Options {
+        device: args.device,
+        threads: args.threads.get(),
+    };
+    NativeEngine::load(&args.bundle, &args.cache_dir, &options)
+        .map_err(|error| EngineError::boot(chain(&error)))
 }
 
 /// An error and everything that it came from, on one line.
@@ -71,7 +78,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn parse_device(text: &str) -> Result<DeviceChoice, String> {
     match text.split_once(':') {
         None if text == "cpu" => Ok(DeviceChoice::Cpu),
-        Some(("cuda", index)) => index.parse().map(DeviceChoice::Cuda).map_err(|error| error.to_string()),
+        Some(("cuda", index)) => index
+            .parse()
+            .map(DeviceChoice::Cuda)
+            .map_err(|error| error.to_string()),
         _ => Err("expected cpu or cuda:N".into()),
     }
 }
