@@ -22,6 +22,8 @@ from tiny_shapes.prompts import FPS, MENU, Description, Shape, all_descriptions
 from tiny_shapes.render import render_description
 
 ATTRIBUTES = ("colour", "object", "direction", "background")
+STEPS, GUIDANCE = 20, 2.0
+"""The defaults of `model.toml`."""
 EXTEND_FRAMES = 2 * TEMPORAL + 1
 """Frames of the earlier clip that `extend` is given: three latent frames."""
 
@@ -154,8 +156,8 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=[shape.key for shape in MENU])
     parser.add_argument("--modes", nargs="+", default=["t2v", "i2v", "extend"])
     parser.add_argument("--every", type=int, default=1, help="take each n-th of the 216 prompts")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()

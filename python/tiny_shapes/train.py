@@ -27,14 +27,14 @@ from tiny_shapes.architecture import (
     build_transformer,
     latent_size,
 )
-from tiny_shapes.evaluate import evaluate_t2v, format_row, tally
+from tiny_shapes.evaluate import GUIDANCE, STEPS, evaluate_t2v, format_row, tally
 from tiny_shapes.latents import LatentCache, load_frozen
 from tiny_shapes.muon import Muon, split_weights
 from tiny_shapes.prompts import FPS, MENU, Shape, all_descriptions
 from tiny_shapes.render import description_of
 from tiny_shapes.text import build_tokenizer
 
-SHAPE_SHARES = (0.52, 0.16, 0.16, 0.16)
+SHAPE_SHARES = (0.31, 0.23, 0.25, 0.21)
 MODE_SHARES = {"t2v": 0.60, "i2v": 0.28, "extend": 0.12}
 PROMPT_DROPOUT = 0.1
 
@@ -347,7 +347,9 @@ def main() -> None:
             checkpoint.save(path, trainer.state())
         if trainer.step % args.judge_every == 0 or trainer.step == last:
             pipeline = averaged_pipeline(trainer, args.vae)
-            results, _ = evaluate_t2v(pipeline, wanted, MENU[0], steps=20, guidance=3.0, seed=0)
+            results, _ = evaluate_t2v(
+                pipeline, wanted, MENU[0], steps=STEPS, guidance=GUIDANCE, seed=0
+            )
             print(format_row(f"judge {trainer.step}", tally(results)), flush=True)
             began = time.monotonic()
 
