@@ -100,6 +100,8 @@ impl Supervisor {
         let mut env = vec![
             ("CUDA_VISIBLE_DEVICES".into(), device.visible.clone()),
             ("OMP_NUM_THREADS".into(), threads.into()),
+            // Threads that wait for work must not burn the processors that other slots compute with.
+            ("OMP_WAIT_POLICY".into(), "passive".into()),
             ("TMPDIR".into(), scratch.as_os_str().to_owned()),
             (
                 "TORCHINDUCTOR_CACHE_DIR".into(),

@@ -42,6 +42,7 @@ impl Worker {
             ],
             env: vec![
                 ("OMP_NUM_THREADS".into(), threads.into()),
+                ("OMP_WAIT_POLICY".into(), "passive".into()),
                 ("TMPDIR".into(), std::env::temp_dir().into()),
             ],
         };

@@ -177,7 +177,7 @@ mod tests {
         };
         let mut shown = Vec::new();
         let error = bake_shape(&options, &model, shape, &mut |progress| {
-            shown.push(progress.now())
+            shown.push(progress.now());
         });
         (shown, error.unwrap_err())
     }
