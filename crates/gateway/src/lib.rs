@@ -4,8 +4,8 @@
 //! valid jobs reach the pool, as one message each. Status and content are read from the journal, the files and the
 //! pool's board, without asking the supervisor.
 //!
-//! - [`router`] is everything between a parsed HTTP request and its response; it is tested without a socket.
-//! - [`serve`] is everything below: connections, their number, their deadlines, their orderly end.
+//! - [`router()`] is everything between a parsed HTTP request and its response; it is tested without a socket.
+//! - [`serve()`] is everything below: connections, their number, their deadlines, their orderly end.
 //! - `respond` is the one place where an error becomes a status code.
 #![forbid(unsafe_code)]
 

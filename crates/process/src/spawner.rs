@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use tokio::sync::oneshot;
 
 /// Spawns that may wait for the thread; each takes about a millisecond.
-const SPAWN_REQUESTS_MAX: usize = 1_024;
+pub const SPAWN_REQUESTS_MAX: usize = 1_024;
 
 struct SpawnRequest {
     spec: LaunchSpec,
