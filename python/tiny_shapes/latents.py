@@ -60,10 +60,14 @@ def normalise(vae: AutoencoderKLLTXVideo, latents: torch.Tensor) -> torch.Tensor
 
 
 def load_frozen(path: Path) -> AutoencoderKLLTXVideo:
-    """The autoencoder of a checkpoint, for encoding only."""
-    vae = build_vae().eval().requires_grad_(False)
-    vae.load_state_dict(checkpoint.load(path)["vae"])
-    freeze_log_variance(vae)
+    """The autoencoder of a checkpoint or of a model's directory, for encoding only."""
+    if path.is_dir():
+        vae = AutoencoderKLLTXVideo.from_pretrained(path, subfolder="vae")
+    else:
+        vae = build_vae()
+        vae.load_state_dict(checkpoint.load(path)["vae"])
+        freeze_log_variance(vae)
+    vae.eval().requires_grad_(False)
     return vae.to(memory_format=torch.channels_last_3d)
 
 
@@ -97,7 +101,7 @@ class LatentCache:
 def main() -> None:
     """Measures the statistics into the checkpoint, then writes the caches part by part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vae", type=Path, required=True, help="checkpoint; gets the statistics")
+    parser.add_argument("--vae", type=Path, required=True, help="checkpoint, or model directory")
     parser.add_argument("--out", type=Path, required=True, help="folder of the caches")
     parser.add_argument("--parts", type=int, default=6)
     parser.add_argument("--clips", type=int, default=4096, help="clips a part of the first shape")
@@ -108,7 +112,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     vae = load_frozen(args.vae)
-    if not args.keep_statistics:
+    if not args.keep_statistics and not args.vae.is_dir():
         measure_statistics(vae, args.seed)
         checkpoint.save(args.vae, {"vae": vae.state_dict()})
     print("deviation of latents", vae.latents_std.numpy().round(2).tolist(), flush=True)

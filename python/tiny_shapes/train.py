@@ -152,6 +152,13 @@ class Trainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
 
+    def load_model(self, folder: Path) -> None:
+        """Starts from an exported model; its optimisers and step count are gone."""
+        for name, model in self.models.items():
+            saved = type(model).from_pretrained(folder, subfolder=name)
+            model.load_state_dict(saved.state_dict())
+            self.average[name].load_state_dict(saved.state_dict())
+
     def _loss(
         self,
         clean: torch.Tensor,
@@ -278,8 +285,11 @@ def parse_arguments() -> argparse.Namespace:
         default=None,
         help="another folder for clips made from text alone",
     )
-    parser.add_argument("--vae", type=Path, required=True, help="checkpoint, for judging samples")
+    parser.add_argument("--vae", type=Path, required=True, help="checkpoint or model directory")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument(
+        "--from-model", type=Path, default=None, help="start with the weights of this directory"
+    )
     parser.add_argument("--steps", type=int, default=40000)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--decay", type=float, default=0.01)
@@ -315,6 +325,8 @@ def main() -> None:
         )
     trainer = Trainer(args)
     path = args.out / "denoiser.safetensors"
+    if args.from_model:
+        trainer.load_model(args.from_model)
     if args.resume and path.exists():
         trainer.load(checkpoint.load(path))
     last = args.steps
