@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The judge over the prompts of the built-in model, every shape of the menu, through a running server.
 #
-# Prints a table; writes reel-quality/report.json and reel-quality/sheet.png. QUALITY_ARGS go to the judge
+# Prints a table; writes reel-quality/quality.json and reel-quality/contact-sheet.png. QUALITY_ARGS go to the judge
 # (for instance QUALITY_ARGS="--limit 24 --shapes 64x64@17f").
 set -euo pipefail
 cd "$(dirname "$0")/.."
