@@ -162,6 +162,12 @@ impl Pool {
         }
     }
 
+    async fn until_both_slots_are_hot(&self) {
+        let is_hot = |bundle: &&reel_pool::ModelState| bundle.state == BundleState::Hot;
+        self.until_state(|state| state.bundles.iter().filter(is_hot).count() == 2)
+            .await;
+    }
+
     fn pids(&self) -> Vec<u32> {
         let state = self.handle.state();
         state
@@ -315,15 +321,7 @@ async fn lies_and_garbage_end_the_worker_not_the_pool() {
 async fn a_soft_failure_leaves_the_worker_alive() {
     let dir = tempfile::tempdir().unwrap();
     let mut pool = Pool::start(dir.path()).await;
-    pool.until_state(|state| {
-        state
-            .bundles
-            .iter()
-            .filter(|b| b.state == BundleState::Hot)
-            .count()
-            == 2
-    })
-    .await;
+    pool.until_both_slots_are_hot().await;
     let before = pool.pids();
     let id = pool.submit(0, "fail").await;
     let record = pool.end(id).await;
@@ -336,6 +334,8 @@ async fn a_soft_failure_leaves_the_worker_alive() {
 async fn a_cold_shape_takes_the_place_of_the_one_used_longest_ago() {
     let dir = tempfile::tempdir().unwrap();
     let mut pool = Pool::start(dir.path()).await;
+    // A worker that becomes ready counts as used: with both ready, only the job decides.
+    pool.until_both_slots_are_hot().await;
     let warm = pool.submit(0, "anything").await;
     pool.end(warm).await;
     let cold = pool.submit(2, "anything").await;
