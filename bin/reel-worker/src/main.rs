@@ -61,18 +61,7 @@ fn load(args: &Args) -> Result<NativeEngine, EngineError> {
         threads: args.threads.get(),
     };
     NativeEngine::load(&args.bundle, &args.cache_dir, &options)
-        .map_err(|error| EngineError::boot(chain(&error)))
-}
-
-/// An error and everything that it came from, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+        .map_err(|error| EngineError::boot(format!("{:#}", anyhow::Error::new(error))))
 }
 
 fn parse_device(text: &str) -> Result<DeviceChoice, String> {
