@@ -25,5 +25,6 @@ mod workers;
 
 pub use devices::Device;
 pub use driver::{Parts, Supervisor, SupervisorHandle, WorkerProgram};
+pub use effects::SHORT_SPIN;
 pub use event::{BakedBundle, BundleNews};
 pub use metrics::MetricsError;

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use reel_bundle::Bundle;
 use reel_process::{LaunchSpec, ProcessEvent, Spawner, WorkerProcess};
 use reel_protocol::{Attempt, FromWorker, Item, Mode, Timings, ToWorker};
+use reel_supervisor::SHORT_SPIN;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -42,7 +43,7 @@ impl Worker {
             ],
             env: vec![
                 ("OMP_NUM_THREADS".into(), threads.into()),
-                ("OMP_WAIT_POLICY".into(), "passive".into()),
+                (SHORT_SPIN.0.into(), SHORT_SPIN.1.into()),
                 ("TMPDIR".into(), std::env::temp_dir().into()),
             ],
         };
