@@ -18,9 +18,10 @@ impl Scheduler {
         };
         let (worker, bundle) = (*worker, bundle.clone());
         self.timers.stop(Timer::Boot(slot.id));
-        if let Some(menu) = self.bundles.iter_mut().find(|menu| menu.key == bundle) {
-            menu.boot_failures = 0;
-            menu.rests_until = None;
+        if let Some(position) = self.bundles.iter().position(|menu| menu.key == bundle) {
+            self.timers.stop(Timer::Rest(position));
+            self.bundles[position].boot_failures = 0;
+            self.bundles[position].rests_until = None;
         }
         slot.state = State::Idle {
             worker,
