@@ -11,10 +11,9 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Instant;
 
-/// Counts steps; a video is its step count, and a step takes as long as the test holds the gate shut.
+/// Counts steps; a video is its step count.
 struct Counter {
     canary: f32,
-    gate: Option<std::sync::mpsc::Receiver<()>>,
 }
 
 struct Run {
@@ -70,9 +69,6 @@ impl Engine for Counter {
     }
 
     fn step(&mut self, runs: &mut [&mut Run]) -> Result<(), EngineError> {
-        if let Some(gate) = &self.gate {
-            gate.recv().unwrap();
-        }
         runs.iter_mut().for_each(|run| run.step += 1);
         Ok(())
     }
@@ -108,8 +104,8 @@ impl Supervisor {
         }
     }
 
-    fn ready(gate: Option<std::sync::mpsc::Receiver<()>>) -> Self {
-        let supervisor = Self::start(|| Ok(Counter { canary: 1.0, gate }));
+    fn ready() -> Self {
+        let supervisor = Self::start(|| Ok(Counter { canary: 1.0 }));
         assert!(matches!(
             supervisor.hear(),
             FromWorker::Hello { protocol: 1, .. }
@@ -161,7 +157,7 @@ fn item(prompt: &str, steps: u32) -> Item {
 
 #[test]
 fn an_attempt_is_reported_step_by_step_and_ends_in_sealed_frames() {
-    let supervisor = Supervisor::ready(None);
+    let supervisor = Supervisor::ready();
     supervisor.say(&ToWorker::Generate {
         attempt: attempt(1),
         item: item("x", 3),
@@ -183,7 +179,7 @@ fn an_attempt_is_reported_step_by_step_and_ends_in_sealed_frames() {
 
 #[test]
 fn given_frames_reach_the_engine_and_wrong_ones_fail_the_attempt() {
-    let supervisor = Supervisor::ready(None);
+    let supervisor = Supervisor::ready();
     let mut i2v = item("x", 1);
     i2v.conditioning_frames = 1;
     let pixels = Pixels::new(&[42]).unwrap();
@@ -213,40 +209,36 @@ fn given_frames_reach_the_engine_and_wrong_ones_fail_the_attempt() {
 
 #[test]
 fn attempts_join_and_leave_between_steps() {
-    let (open, gate) = std::sync::mpsc::channel();
-    let supervisor = Supervisor::ready(Some(gate));
-    supervisor.say(&ToWorker::Generate {
-        attempt: attempt(1),
-        item: item("x", 100),
-    });
-    supervisor.say(&ToWorker::Generate {
-        attempt: attempt(2),
-        item: item("x", 2),
-    });
-    supervisor.say(&ToWorker::Cancel {
-        attempt: attempt(1),
-    });
-    supervisor.say(&ToWorker::Cancel {
-        attempt: attempt(9),
-    });
-    for _ in 0..100 {
-        open.send(()).unwrap();
+    let supervisor = Supervisor::ready();
+    // The long one never ends by itself; the other one joins it, ends, and only then is the long one cancelled.
+    for (number, steps) in [(1, u32::MAX), (2, 2)] {
+        supervisor.say(&ToWorker::Generate {
+            attempt: attempt(number),
+            item: item("x", steps),
+        });
     }
-    // The short one may be through before the cancellation of the long one is read.
-    let (mut cancelled, mut finished) = (None, None);
-    while cancelled.is_none() || finished.is_none() {
-        match supervisor.hear() {
-            FromWorker::Cancelled { attempt } => cancelled = Some(attempt),
-            FromWorker::Finished { attempt, .. } => finished = Some(attempt),
-            _ => {}
-        }
+    let (finished, _) =
+        supervisor.hear_until(|message| matches!(message, FromWorker::Finished { .. }));
+    assert!(matches!(finished, FromWorker::Finished { attempt: a, .. } if a == attempt(2)));
+    for number in [9, 1] {
+        supervisor.say(&ToWorker::Cancel {
+            attempt: attempt(number),
+        });
     }
-    assert_eq!((cancelled, finished), (Some(attempt(1)), Some(attempt(2))));
+    let (cancelled, _) =
+        supervisor.hear_until(|message| matches!(message, FromWorker::Cancelled { .. }));
+    assert_eq!(
+        cancelled,
+        FromWorker::Cancelled {
+            attempt: attempt(1)
+        },
+        "who is not there cannot leave"
+    );
 }
 
 #[test]
 fn a_failed_attempt_leaves_the_worker_alive_and_a_lost_device_ends_it() {
-    let supervisor = Supervisor::ready(None);
+    let supervisor = Supervisor::ready();
     supervisor.say(&ToWorker::Generate {
         attempt: attempt(1),
         item: item("impossible", 1),
@@ -274,12 +266,7 @@ fn a_failed_attempt_leaves_the_worker_alive_and_a_lost_device_ends_it() {
 
 #[test]
 fn a_canary_that_sings_wrong_is_never_ready() {
-    let supervisor = Supervisor::start(|| {
-        Ok(Counter {
-            canary: 1.1,
-            gate: None,
-        })
-    });
+    let supervisor = Supervisor::start(|| Ok(Counter { canary: 1.1 }));
     assert!(matches!(supervisor.hear(), FromWorker::Hello { .. }));
     assert!(matches!(
         supervisor.hear(),
@@ -304,7 +291,7 @@ fn a_bundle_that_does_not_load_is_a_named_boot_failure() {
 
 #[test]
 fn shutdown_waits_for_what_runs_and_a_closed_channel_ends_the_worker() {
-    let supervisor = Supervisor::ready(None);
+    let supervisor = Supervisor::ready();
     supervisor.say(&ToWorker::Generate {
         attempt: attempt(1),
         item: item("x", 5),
@@ -316,14 +303,14 @@ fn shutdown_waits_for_what_runs_and_a_closed_channel_ends_the_worker() {
         reel_worker::Ending::Asked
     ));
 
-    let Supervisor { channel, worker } = Supervisor::ready(None);
+    let Supervisor { channel, worker } = Supervisor::ready();
     drop(channel);
     assert!(matches!(worker.join().unwrap(), reel_worker::Ending::Asked));
 }
 
 #[test]
 fn garbage_from_the_supervisor_breaks_the_conversation_by_name() {
-    let supervisor = Supervisor::ready(None);
+    let supervisor = Supervisor::ready();
     rustix::net::send(
         &supervisor.channel,
         b"\xff",
