@@ -155,15 +155,18 @@ pub enum FailureCode {
     EncodingFailed,
     /// No device can serve its shape any more.
     ShapeUnavailable,
+    /// Workers died under this very request too often; it is not tried again.
+    Quarantined,
 }
 
 impl FailureCode {
     /// Every code, in a fixed order.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::GenerationFailed,
         Self::WorkerLost,
         Self::EncodingFailed,
         Self::ShapeUnavailable,
+        Self::Quarantined,
     ];
 
     /// The name on the wire and in the journal.
@@ -174,6 +177,7 @@ impl FailureCode {
             Self::WorkerLost => "worker_lost",
             Self::EncodingFailed => "encoding_failed",
             Self::ShapeUnavailable => "shape_unavailable",
+            Self::Quarantined => "quarantined",
         }
     }
 }

@@ -7,6 +7,7 @@
 //! - [`sampling`]: prompt, seed, steps, guidance, frame rate, each with its range
 //! - [`job`]: accepted work, its status and its outcome
 //! - [`fault`]: how workers go wrong
+//! - [`tenant`]: who asks, and how urgently
 //! - [`rejection`]: why work was not accepted
 //! - [`limits`]: every bound, with its name and default
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod model;
 pub mod rejection;
 pub mod sampling;
 pub mod shape;
+pub mod tenant;
 
 pub use fault::FaultClass;
 pub use ids::{AttemptId, DeviceId, JobId, SlotId};
@@ -29,3 +31,4 @@ pub use model::{BundleKey, ModelName};
 pub use rejection::Rejection;
 pub use sampling::{Fps, Guidance, Prompt, PromptError, RangeError, Sampling, Seed, Steps};
 pub use shape::{Shape, ShapeError};
+pub use tenant::{Priority, TenantName};

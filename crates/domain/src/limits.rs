@@ -22,7 +22,11 @@ pub const SIDE_PIXELS_MAX: u32 = 8_192;
 pub const FRAMES_MAX: u32 = 10_000;
 /// Longest model name, in bytes.
 pub const MODEL_NAME_BYTES_MAX: usize = 96;
+/// Longest tenant name, in bytes.
+pub const TENANT_NAME_BYTES_MAX: usize = 64;
 /// Jobs that may wait or run at once over the whole pool.
 pub const QUEUE_JOBS_MAX: usize = 10_000;
+/// Jobs of one tenant that may wait or run at once.
+pub const TENANT_JOBS_MAX: usize = 2_000;
 /// Attempts at one job before it fails for good: the first, and one retry when a worker dies under it.
 pub const ATTEMPTS_MAX: u32 = 2;

@@ -7,10 +7,42 @@ use crate::model::BundleKey;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// No more work fits.
-    #[error("the queue is full ({limit} jobs); try again later")]
+    #[error("the queue is full ({limit} jobs); try again in {retry_after_s} s")]
     QueueFull {
         /// The limit that was reached.
         limit: usize,
+        /// When a new job would probably begin, in seconds.
+        retry_after_s: u64,
+    },
+    /// No more work of this tenant fits.
+    #[error(
+        "you have {limit} unfinished jobs, and more are not taken; try again in {retry_after_s} s"
+    )]
+    TenantQueueFull {
+        /// The limit that was reached.
+        limit: usize,
+        /// When a new job would probably begin, in seconds.
+        retry_after_s: u64,
+    },
+    /// Workers died under this very request.
+    #[error(
+        "workers died while generating this very request, so it is not tried again ({case}); an operator can release it"
+    )]
+    Quarantined {
+        /// The name under which an operator finds it.
+        case: String,
+    },
+    /// No device has the memory for it.
+    #[error(
+        "{bundle} needs {needs_bytes} bytes of device memory, and the largest device has {device_bytes}"
+    )]
+    DoesNotFit {
+        /// The bundle asked for.
+        bundle: BundleKey,
+        /// What one worker of it needs, with the reserve.
+        needs_bytes: u64,
+        /// What the largest device has.
+        device_bytes: u64,
     },
     /// The shape is on no menu.
     #[error("{0} is not on the menu")]
@@ -49,6 +81,9 @@ impl Rejection {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::QueueFull { .. } => "queue_full",
+            Self::TenantQueueFull { .. } => "tenant_queue_full",
+            Self::Quarantined { .. } => "quarantined",
+            Self::DoesNotFit { .. } => "does_not_fit",
             Self::BundleUnknown(_) => "bundle_unknown",
             Self::BundleNotReady(_) => "bundle_not_ready",
             Self::BundleFailed(_) => "bundle_failed",

@@ -11,8 +11,6 @@ use reel_media::ImageError;
 use reel_pool::{CancelError, DeleteError};
 use std::time::Duration;
 
-/// When to come back after a full queue: about the length of a job.
-const RETRY_QUEUE_FULL: Duration = Duration::from_secs(5);
 /// When to come back while the server drains or bakes: about the length of a restart.
 const RETRY_NOT_SERVING: Duration = Duration::from_secs(10);
 /// When to come back after a moment of overload.
@@ -147,7 +145,12 @@ fn rejected(rejection: &Rejection) -> Mapping {
     use StatusCode as S;
     let to = |status| Mapping::new(status, rejection.as_str());
     match rejection {
-        Rejection::QueueFull { .. } => to(S::TOO_MANY_REQUESTS).retry_after(RETRY_QUEUE_FULL),
+        Rejection::QueueFull { retry_after_s, .. }
+        | Rejection::TenantQueueFull { retry_after_s, .. } => {
+            to(S::TOO_MANY_REQUESTS).retry_after(Duration::from_secs(*retry_after_s))
+        }
+        Rejection::Quarantined { .. } => to(S::UNPROCESSABLE_ENTITY),
+        Rejection::DoesNotFit { .. } => to(S::SERVICE_UNAVAILABLE),
         Rejection::BundleUnknown(_) => to(S::BAD_REQUEST).param("size"),
         Rejection::ModeUnsupported { .. } => to(S::BAD_REQUEST).param("model"),
         Rejection::BundleNotReady(_) | Rejection::BundleResting(_) | Rejection::Draining => {

@@ -1,6 +1,6 @@
 //! What the supervisor must do. Plain data: a test reads "these inputs, exactly these commands".
 
-use reel_domain::{AttemptId, BundleKey, FaultClass, Job, JobId, JobStatus, Outcome, SlotId};
+use reel_domain::{AttemptId, BundleKey, FaultClass, JobId, JobStatus, Outcome, Rejection, SlotId};
 use std::fmt;
 
 /// One process, ever. Events of an earlier worker of the same slot carry an older number and are ignored.
@@ -14,8 +14,20 @@ impl fmt::Display for WorkerId {
 }
 
 /// An effect that the scheduler decided.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
+    /// A submitted job is accepted, once it is durable.
+    Store {
+        /// Which job.
+        id: JobId,
+    },
+    /// A submitted job is not accepted.
+    Refuse {
+        /// Which job.
+        id: JobId,
+        /// Why.
+        rejection: Rejection,
+    },
     /// Start a worker for a bundle in a slot.
     Spawn {
         /// Where.
@@ -31,8 +43,6 @@ pub enum Command {
         worker: WorkerId,
         /// Which attempt.
         attempt: AttemptId,
-        /// What to generate.
-        job: Box<Job>,
     },
     /// Ask a worker to drop an attempt at the next step boundary.
     Cancel {

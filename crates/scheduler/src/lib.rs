@@ -1,36 +1,47 @@
-//! Every decision of the pool, and nothing else: no IO, no clock, no randomness.
+//! Every decision of the pool, and nothing else: no IO, no clock, no unseeded randomness.
 //!
-//! [`Scheduler`] is a synchronous state machine. Its methods are of four kinds:
+//! [`Scheduler`] is a synchronous state machine with one door in and one out:
 //!
-//! - what the application asks: [`submit`](Scheduler::submit), [`cancel`](Scheduler::cancel),
-//!   [`drain`](Scheduler::drain), [`set_bundle`](Scheduler::set_bundle);
-//! - what happened: `handle_*`;
-//! - what the caller must do next: [`poll_command`](Scheduler::poll_command) after each of the above until it
-//!   is empty, and [`poll_timeout`](Scheduler::poll_timeout) for when to call
-//!   [`handle_timeout`](Scheduler::handle_timeout);
-//! - looking only: [`snapshot`](Scheduler::snapshot), [`waiting`](Scheduler::waiting).
+//! - [`handle`](Scheduler::handle) takes one [`Input`] and the time at which it happened;
+//! - [`poll_command`](Scheduler::poll_command), after each input until it is empty, says what to do;
+//! - [`poll_timeout`](Scheduler::poll_timeout) says when to hand in [`Input::Timeout`].
 //!
-//! Time comes in as the last argument. The same inputs give the same commands, on every machine.
+//! The same inputs give the same commands, on every machine: a recorded stream replays decision for decision.
 //!
-//! The modules, from the top: [`command`] and [`event`] are the surface; [`slot`] draws the slot machine;
-//! `queue`, `job` and `timer` hold the state; `placement` chooses who runs where; `lifecycle` says what the
-//! events of workers mean; `scheduler` joins them.
+//! The modules, from the top: [`input`] and [`command`] are the two doors, [`config`] the bounds. [`slot`] draws
+//! the machine that every worker goes through. `dispatch` gives jobs to workers, `claim` gives workers to slots,
+//! `lifecycle` says what the events of workers mean, `faults` what is held against whom, `orders` what operators
+//! want; `scheduler` joins them. They stand on `line` (who waits, in which order), `places` (which slot is good
+//! for what), `bundle` and `device` (what is known of each), `timer`.
 #![forbid(unsafe_code)]
 
 pub mod command;
 pub mod config;
-pub mod event;
+pub mod counters;
+pub mod device;
+pub mod input;
 pub mod slot;
+pub mod work;
 
-mod job;
+mod bundle;
+mod claim;
+mod dispatch;
+mod faults;
 mod lifecycle;
-mod placement;
-mod queue;
+mod line;
+mod orders;
+mod places;
 mod scheduler;
 mod timer;
+mod view;
 
 pub use command::{Command, JobChange, WorkerId};
-pub use config::Config;
-pub use event::{BundleOffer, ExitReport, WorkerEvent};
-pub use scheduler::{CancelDecision, Scheduler};
+pub use config::{Batching, Config, Eviction};
+pub use counters::Counters;
+pub use device::{DeviceSpec, Trust};
+pub use input::{
+    BundleOffer, BundleStanding, EngineFacts, ExitReport, Input, Order, Profile, WorkerEvent,
+};
+pub use scheduler::Scheduler;
 pub use slot::{SlotPhase, SlotView};
+pub use work::{Merge, RequestDigest, Work};

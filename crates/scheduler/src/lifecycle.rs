@@ -1,68 +1,165 @@
 //! What the events of workers mean: the slot machine's transitions, and what becomes of the work in a slot.
 
-use crate::command::{Command, WorkerId};
-use crate::job::{Entry, Place};
+use crate::WorkerId;
+use crate::bundle::BundleIx;
+use crate::command::Command;
+use crate::config::Eviction;
+use crate::input::{EngineFacts, WorkerEvent};
 use crate::scheduler::Scheduler;
-use crate::slot::State;
+use crate::slot::{Leaving, Ready, State};
 use crate::timer::Timer;
-use reel_domain::{
-    AttemptId, BundleKey, Failure, FailureCode, FaultClass, JobStatus, Outcome, SlotId,
-};
-use std::time::Instant;
+use crate::work::{Entry, Place};
+use reel_domain::{AttemptId, DeviceId, Failure, FailureCode, FaultClass, JobStatus, Outcome};
+use std::time::{Duration, Instant};
 
 impl Scheduler {
-    pub(crate) fn ready(&mut self, index: usize, batch_max: u32, now: Instant) {
-        let slot = &mut self.slots[index];
-        let State::Starting { worker, bundle } = &slot.state else {
-            return self.kill_unless_leaving(index, now);
+    pub(crate) fn worker_says(&mut self, worker: WorkerId, event: WorkerEvent, now: Instant) {
+        let Some(&index) = self.workers.get(&worker) else {
+            self.counters.stale_events += 1;
+            return;
         };
-        let (worker, bundle) = (*worker, bundle.clone());
-        self.timers.stop(Timer::Boot(slot.id));
-        if let Some(position) = self.bundles.iter().position(|menu| menu.key == bundle) {
-            self.timers.stop(Timer::Rest(position));
-            self.bundles[position].boot_failures = 0;
-            self.bundles[position].rests_until = None;
+        match event {
+            WorkerEvent::SpawnFailed | WorkerEvent::Exited(_) => self.exited(index, now),
+            WorkerEvent::Ready {
+                engine,
+                private_bytes,
+            } => self.ready(index, engine, private_bytes, now),
+            WorkerEvent::Broken { class } => self.kill(index, class, now),
+            WorkerEvent::Started { attempt } => self.started(index, attempt, now),
+            WorkerEvent::Progress { attempt, step } => self.progressed(index, attempt, step, now),
+            WorkerEvent::Finished {
+                attempt,
+                private_bytes,
+            } => self.finished(index, attempt, private_bytes, now),
+            WorkerEvent::Cancelled { attempt } => self.left(index, attempt, None, now),
+            WorkerEvent::Failed { attempt, message } => {
+                self.left(index, attempt, Some(message), now);
+            }
         }
-        slot.state = State::Idle {
+    }
+
+    fn ready(&mut self, index: usize, engine: EngineFacts, private_bytes: u64, now: Instant) {
+        let slot = &self.slots[index];
+        let State::Starting {
             worker,
             bundle,
-            batch_max: batch_max.max(1),
-            since: now,
+            since,
+        } = slot.state
+        else {
+            return self.kill_unless_leaving(index, now);
         };
+        self.timers.stop(Timer::Boot(slot.id));
+        self.booted(slot.id.device, bundle, now);
+        let known = &mut self.menu[bundle];
+        known.learn_spawn(micros(now.saturating_duration_since(since)));
+        known.learn_memory(private_bytes);
+        known.continuous = engine.continuous;
+        let price = self.price(bundle);
+        self.alter(index, |slot| {
+            slot.price = price;
+            slot.state = State::Ready(Ready {
+                worker,
+                bundle,
+                engine: EngineFacts {
+                    batch_max: engine.batch_max.max(1),
+                    ..engine
+                },
+                attempts: Vec::new(),
+                lane: None,
+                open: true,
+                leaving: Leaving::No,
+                used: now,
+                progress_due: None,
+                pulse: None,
+            });
+        });
     }
 
-    pub(crate) fn started(&mut self, index: usize, attempt: AttemptId, now: Instant) {
+    fn started(&mut self, index: usize, attempt: AttemptId, now: Instant) {
         let id = self.slots[index].id;
         let Some(entry) = self.placed(index, attempt) else {
             return;
         };
-        if let Place::Placed {
-            started: started @ false,
-            ..
-        } = &mut entry.place
-        {
-            *started = true;
+        let mut first = false;
+        if let Place::Placed { started, .. } = &mut entry.place {
+            first = started.is_none();
+            started.get_or_insert(now);
+        }
+        if first {
             self.update(attempt.job, JobStatus::InProgress, Some(id));
         }
-        self.timers
-            .set(Timer::Progress(id), now + self.config.progress_deadline);
-    }
-
-    pub(crate) fn progressed(&mut self, index: usize, attempt: AttemptId, now: Instant) {
-        let id = self.slots[index].id;
-        if self.placed(index, attempt).is_some() {
-            self.timers
-                .set(Timer::Progress(id), now + self.config.progress_deadline);
+        self.alive(index, now);
+        if self.slots[index]
+            .ready()
+            .is_some_and(|ready| ready.open && !ready.engine.continuous)
+        {
+            // A formed batch that has begun takes nobody in.
+            self.alter(index, |slot| {
+                if let Some(ready) = slot.ready_mut() {
+                    ready.open = false;
+                }
+            });
         }
     }
 
-    pub(crate) fn finished(&mut self, index: usize, attempt: AttemptId, now: Instant) {
+    fn progressed(&mut self, index: usize, attempt: AttemptId, step: u32, now: Instant) {
+        if self.placed(index, attempt).is_none() {
+            return;
+        }
+        self.alive(index, now);
+        let Some(ready) = self.slots[index].ready_mut() else {
+            return;
+        };
+        let size = ready.attempts.len();
+        let bundle = ready.bundle;
+        match ready.pulse {
+            Some((of, last, at, then)) if of == attempt => {
+                ready.pulse = Some((attempt, step, now, size));
+                if step == last + 1 && then == size {
+                    let us = micros(now.saturating_duration_since(at));
+                    self.menu[bundle].learn_step(size, us);
+                }
+            }
+            Some((of, ..)) if ready.attempts.contains(&of) => {}
+            _ if step > 0 => ready.pulse = Some((attempt, step, now, size)),
+            _ => {}
+        }
+    }
+
+    /// A worker shows a sign of life. Its timer is not moved: it looks at this when it expires.
+    fn alive(&mut self, index: usize, now: Instant) {
+        let due = now + self.config.progress_deadline;
+        if let Some(ready) = self.slots[index].ready_mut() {
+            ready.progress_due = Some(due);
+        }
+    }
+
+    pub(crate) fn progress_is_due(&mut self, index: usize, now: Instant) {
+        let slot = &self.slots[index];
+        match slot.ready().and_then(|ready| ready.progress_due) {
+            Some(due) if due > now => self.timers.set(Timer::Progress(slot.id), due),
+            Some(_) => self.kill(index, FaultClass::Hang, now),
+            None => {}
+        }
+    }
+
+    fn finished(&mut self, index: usize, attempt: AttemptId, private_bytes: u64, now: Instant) {
         let Some(entry) = self.placed(index, attempt) else {
             return;
         };
-        let cancelled = entry.cancelled;
-        entry.place = Place::Encoding;
+        let (cancelled, bundle) = (entry.cancelled, entry.bundle);
+        if let Place::Placed {
+            started: Some(started),
+            ..
+        } = entry.place
+        {
+            let us = micros(now.saturating_duration_since(started));
+            self.menu[bundle].learn_service(us);
+        }
+        self.menu[bundle].learn_memory(private_bytes);
+        self.settle_place(attempt);
         self.release(index, attempt, now);
+        self.trusted(self.slots[index].id.device);
         if cancelled {
             self.end(attempt.job, Outcome::Cancelled);
             self.commands.push_back(Command::Discard { attempt });
@@ -72,253 +169,201 @@ impl Scheduler {
         }
     }
 
+    fn settle_place(&mut self, attempt: AttemptId) {
+        if let Some(entry) = self.jobs.get_mut(&attempt.job) {
+            entry.place = Place::Encoding;
+            self.unsettled += 1;
+        }
+    }
+
     /// An attempt left its worker without frames: cancelled, or (with a message) failed.
-    pub(crate) fn left(
-        &mut self,
-        index: usize,
-        attempt: AttemptId,
-        failure: Option<String>,
-        now: Instant,
-    ) {
+    fn left(&mut self, index: usize, attempt: AttemptId, failure: Option<String>, now: Instant) {
         let Some(entry) = self.placed(index, attempt) else {
             return;
         };
-        let outcome = match (entry.cancelled, failure) {
-            (true, _) => Outcome::Cancelled,
-            (false, Some(message)) => Outcome::Failed(Failure {
-                code: FailureCode::GenerationFailed,
-                message,
-            }),
-            // Nobody asked for it.
-            (false, None) => return self.kill(index, FaultClass::Desync, now),
+        let (cancelled, budget_left) = (entry.cancelled, !entry.alone);
+        let Some(message) = failure.or_else(|| cancelled.then(String::new)) else {
+            // It was not asked to leave.
+            return self.kill(index, FaultClass::Desync, now);
         };
+        let formed = self.slots[index]
+            .ready()
+            .is_some_and(|ready| !ready.engine.continuous && ready.lane.is_some());
         self.release(index, attempt, now);
-        self.end(attempt.job, outcome);
+        if cancelled {
+            self.end(attempt.job, Outcome::Cancelled);
+        } else if formed && budget_left {
+            // One member may have spoilt the batch for all: each is tried again by itself.
+            self.requeue(attempt, true);
+        } else {
+            self.end(
+                attempt.job,
+                Outcome::Failed(Failure {
+                    code: FailureCode::GenerationFailed,
+                    message,
+                }),
+            );
+        }
     }
 
     /// The job of an attempt that this very worker has, or a counted stale event.
-    pub(crate) fn placed(&mut self, index: usize, attempt: AttemptId) -> Option<&mut Entry> {
+    fn placed(&mut self, index: usize, attempt: AttemptId) -> Option<&mut Entry> {
         if !self.slots[index].attempts().contains(&attempt) {
-            self.stale_events += 1;
+            self.counters.stale_events += 1;
             return None;
         }
         self.jobs.get_mut(&attempt.job)
     }
 
     /// A worker is done with an attempt.
-    pub(crate) fn release(&mut self, index: usize, attempt: AttemptId, now: Instant) {
-        let slot = &mut self.slots[index];
-        let State::Busy {
-            worker,
-            bundle,
-            batch_max,
-            attempts,
-        } = &mut slot.state
-        else {
+    fn release(&mut self, index: usize, attempt: AttemptId, now: Instant) {
+        let Some(bundle) = self.slots[index].ready().map(|ready| ready.bundle) else {
             return;
         };
-        attempts.retain(|held| *held != attempt);
-        slot.failures = 0;
-        let someone_leaving = attempts.iter().any(|held| {
-            self.jobs
-                .get(&held.job)
-                .is_some_and(|entry| entry.cancelled)
-        });
-        if !someone_leaving {
-            self.timers.stop(Timer::Cancel(slot.id));
-        }
-        if attempts.is_empty() {
-            self.timers.stop(Timer::Progress(slot.id));
-            slot.state = State::Idle {
-                worker: *worker,
-                bundle: bundle.clone(),
-                batch_max: *batch_max,
-                since: now,
+        let (id, price) = (self.slots[index].id, self.price(bundle));
+        let (leaving, idle) = self.alter(index, |slot| {
+            (slot.failures, slot.price) = (0, price);
+            let Some(ready) = slot.ready_mut() else {
+                return (Leaving::No, false);
             };
+            ready.attempts.retain(|held| *held != attempt);
+            if ready.is_idle() {
+                (ready.used, ready.lane, ready.open) = (now, None, true);
+                (ready.progress_due, ready.pulse) = (None, None);
+            }
+            (ready.leaving, ready.is_idle())
+        });
+        if !self.someone_leaves(index) {
+            self.timers.stop(Timer::Cancel(id));
         }
-        if self.draining {
-            self.retire(index, now);
+        if !idle {
+            return;
+        }
+        self.timers.stop(Timer::Progress(id));
+        match leaving {
+            Leaving::No if self.draining => self.stop(index, None, now),
+            Leaving::No => {}
+            Leaving::For(next) => {
+                self.counters.evictions += u64::from(next != bundle);
+                self.stop(index, Some(next), now);
+            }
+            Leaving::Empty => self.stop(index, None, now),
         }
     }
 
-    /// Asks a worker without work to exit; a slot that was about to spawn does not.
-    pub(crate) fn retire(&mut self, index: usize, now: Instant) {
-        let id = self.slots[index].id;
-        match self.slots[index].state {
-            State::Idle { .. } | State::Starting { .. } => self.stop(index, None, now),
-            State::Backoff { .. } => {
-                self.timers.stop_slot(id);
-                self.slots[index].state = State::Vacant;
-            }
-            State::Stopping { worker, .. } => {
-                self.slots[index].state = State::Stopping { worker, next: None }
-            }
-            State::Killing { worker, .. } => {
-                self.slots[index].state = State::Killing { worker, next: None }
-            }
-            State::Vacant | State::Busy { .. } => {}
-        }
+    /// Some attempt of a worker was cancelled and has not left yet.
+    fn someone_leaves(&self, index: usize) -> bool {
+        self.slots[index].attempts().iter().any(|held| {
+            let entry = self.jobs.get(&held.job);
+            entry.is_some_and(|entry| entry.cancelled)
+        })
     }
 
     /// Asks a worker without work to make room for `next`.
-    pub(crate) fn stop(&mut self, index: usize, next: Option<BundleKey>, now: Instant) {
-        let slot = &mut self.slots[index];
+    pub(crate) fn stop(&mut self, index: usize, next: Option<BundleIx>, now: Instant) {
+        let slot = &self.slots[index];
         let Some(worker) = slot.worker() else { return };
         self.timers.stop_slot(slot.id);
         self.timers
             .set(Timer::Stop(slot.id), now + self.config.stop_grace);
-        slot.state = State::Stopping { worker, next };
+        self.alter(index, |slot| slot.state = State::Stopping { worker, next });
         self.commands.push_back(Command::Stop { worker });
     }
 
     /// A message that only a worker in another state may send: the conversation is out of step.
-    pub(crate) fn kill_unless_leaving(&mut self, index: usize, now: Instant) {
+    fn kill_unless_leaving(&mut self, index: usize, now: Instant) {
         match self.slots[index].state {
-            State::Stopping { .. } | State::Killing { .. } => self.stale_events += 1,
+            State::Stopping { .. } | State::Killing { .. } => self.counters.stale_events += 1,
             _ => self.kill(index, FaultClass::Desync, now),
         }
     }
 
     /// Ends a worker by force. Its jobs do not wait for the process to be gone: its results are fenced off.
     pub(crate) fn kill(&mut self, index: usize, reason: FaultClass, now: Instant) {
-        let slot = &mut self.slots[index];
+        let slot = &self.slots[index];
         let Some(worker) = slot.worker() else { return };
-        if matches!(slot.state, State::Killing { .. }) {
-            return;
-        }
-        let attempts = slot.attempts().to_vec();
-        let starting = matches!(slot.state, State::Starting { .. });
-        let stopping = matches!(slot.state, State::Stopping { .. });
-        let next = slot.serves().filter(|_| !self.draining).cloned();
-        slot.state = State::Killing {
-            worker,
-            next: next.clone(),
+        let id = slot.id;
+        let (starting, counts) = match slot.state {
+            State::Killing { .. } => return,
+            State::Starting { bundle, .. } => (Some(bundle), true),
+            // Leaving too slowly says nothing about the bundle that comes next.
+            State::Stopping { .. } => (None, false),
+            _ => (None, true),
         };
-        // Leaving too slowly says nothing about the bundle that comes next.
-        slot.failures += u32::from(!stopping);
-        self.timers.stop_slot(slot.id);
+        let attempts = slot.attempts().to_vec();
+        let next = slot.serves().filter(|_| self.takes_workers(id.device));
+        self.timers.stop_slot(id);
+        self.alter(index, |slot| {
+            slot.failures += u32::from(counts);
+            slot.state = State::Killing { worker, next };
+        });
         self.commands.push_back(Command::Kill { worker, reason });
-        if starting && let Some(bundle) = next {
-            self.boot_failed(index, &bundle, now);
+        if let Some(bundle) = starting {
+            self.boot_failed(index, bundle, now);
         }
-        self.lose(&attempts);
+        self.lose(id.device, &attempts, now);
     }
 
-    pub(crate) fn exited(&mut self, index: usize, now: Instant) {
-        let slot = &mut self.slots[index];
+    fn takes_workers(&self, device: DeviceId) -> bool {
+        !self.draining && !self.devices[device.0 as usize].is_closed()
+    }
+
+    fn exited(&mut self, index: usize, now: Instant) {
+        let slot = &self.slots[index];
         let Some(worker) = slot.worker() else { return };
-        let attempts = slot.attempts().to_vec();
-        let next = slot.serves().filter(|_| !self.draining).cloned();
+        let id = slot.id;
+        let (attempts, next) = (slot.attempts().to_vec(), slot.serves());
         let starting = matches!(slot.state, State::Starting { .. });
-        match slot.state {
-            // An orderly exit clears the slate for whoever comes next; a kill was counted when it was decided.
-            State::Stopping { .. } => slot.failures = 0,
-            State::Killing { .. } => {}
-            _ => slot.failures += 1,
-        }
-        slot.state = State::Vacant;
-        self.timers.stop_slot(slot.id);
+        self.timers.stop_slot(id);
         self.workers.remove(&worker);
-        if let Some(bundle) = next {
-            self.back_off(index, bundle.clone(), now);
-            if starting {
-                self.boot_failed(index, &bundle, now);
+        self.alter(index, |slot| {
+            match slot.state {
+                // An orderly exit clears the slate for whoever comes next; a kill was counted when it was decided.
+                State::Stopping { .. } => slot.failures = 0,
+                State::Killing { .. } => {}
+                _ => slot.failures += 1,
             }
+            slot.state = State::Vacant;
+        });
+        self.lose(id.device, &attempts, now);
+        let Some(bundle) = next.filter(|_| self.takes_workers(id.device)) else {
+            return;
+        };
+        self.back_off(index, bundle, worker, now);
+        if starting {
+            self.boot_failed(index, bundle, now);
         }
-        self.lose(&attempts);
     }
 
     /// An empty slot keeps its bundle: the worker comes back, at once after a first death.
-    pub(crate) fn back_off(&mut self, index: usize, bundle: BundleKey, now: Instant) {
-        let slot = &mut self.slots[index];
-        let pause = self.config.backoff(slot.failures);
-        if pause.is_zero() {
+    fn back_off(&mut self, index: usize, bundle: BundleIx, gone: WorkerId, now: Instant) {
+        let slot = &self.slots[index];
+        let pause = self.config.backoff(slot.failures, gone);
+        if self.menu[bundle].offer.is_none() || self.rests(slot.id.device, bundle, now) {
+            // What cannot be served any more does not come back.
+        } else if pause.is_zero() {
             self.spawn(index, bundle, now);
         } else {
             self.timers.set(Timer::Backoff(slot.id), now + pause);
-            slot.state = State::Backoff { bundle };
+            self.alter(index, |slot| slot.state = State::Backoff { bundle });
         }
     }
 
-    pub(crate) fn backoff_over(&mut self, slot: SlotId, now: Instant) {
-        let Some(index) = self.index(slot) else {
-            return;
-        };
-        if let State::Backoff { bundle } = &self.slots[index].state {
-            let bundle = bundle.clone();
+    pub(crate) fn backoff_over(&mut self, index: usize, now: Instant) {
+        if let State::Backoff { bundle } = self.slots[index].state {
             self.spawn(index, bundle, now);
         }
     }
 
-    /// Workers of a bundle die before READY. After a few of them its jobs fail, rather than wait for ever.
-    pub(crate) fn boot_failed(&mut self, index: usize, key: &BundleKey, now: Instant) {
-        let Some(position) = self.bundles.iter().position(|bundle| bundle.key == *key) else {
-            return;
-        };
-        let bundle = &mut self.bundles[position];
-        bundle.boot_failures += 1;
-        if bundle.boot_failures < self.config.boot_failures_max {
-            return;
-        }
-        let until = now + self.config.backoff_max;
-        bundle.rests_until = Some(until);
-        self.timers.set(Timer::Rest(position), until);
-        self.fail_waiting(
-            key,
-            &format!(
-                "{} workers for {key} in a row failed to start",
-                self.config.boot_failures_max
-            ),
-        );
-        // A slot that is empty already must not try again by itself; one with a process gives up its `next`.
-        self.retire_resting(index);
-    }
-
-    /// Jobs that wait for a bundle which cannot be served fail, rather than wait for ever.
-    pub(crate) fn fail_waiting(&mut self, key: &BundleKey, reason: &str) {
-        let waiting: Vec<_> = self
-            .queue
-            .iter()
-            .filter(|id| self.jobs[id].job.bundle == *key)
-            .collect();
-        for id in waiting {
-            let failure = Failure {
-                code: FailureCode::ShapeUnavailable,
-                message: reason.to_owned(),
-            };
-            self.end(id, Outcome::Failed(failure));
+    /// What it would cost to lose an idle worker of this bundle now.
+    fn price(&self, bundle: BundleIx) -> u64 {
+        match self.config.eviction {
+            Eviction::Lru => 0,
+            Eviction::Priced => self.inflation + self.menu[bundle].profile.spawn_us,
         }
     }
+}
 
-    pub(crate) fn retire_resting(&mut self, index: usize) {
-        let slot = &mut self.slots[index];
-        match &mut slot.state {
-            State::Backoff { .. } => {
-                self.timers.stop(Timer::Backoff(slot.id));
-                slot.state = State::Vacant;
-            }
-            State::Killing { next, .. } | State::Stopping { next, .. } => *next = None,
-            _ => {}
-        }
-    }
-
-    /// Starts a worker in an empty slot.
-    pub(crate) fn spawn(&mut self, index: usize, bundle: BundleKey, now: Instant) {
-        let worker = WorkerId(self.next_worker);
-        self.next_worker += 1;
-        self.workers.insert(worker, index);
-        let slot = &mut self.slots[index];
-        self.timers.stop_slot(slot.id);
-        self.timers
-            .set(Timer::Boot(slot.id), now + self.config.boot_deadline);
-        slot.state = State::Starting {
-            worker,
-            bundle: bundle.clone(),
-        };
-        self.commands.push_back(Command::Spawn {
-            slot: slot.id,
-            worker,
-            bundle,
-        });
-    }
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,181 +1,203 @@
 //! The machine itself: inputs in, commands out.
 
+use crate::bundle::{BundleIx, Menu};
 use crate::command::{Command, JobChange, WorkerId};
 use crate::config::Config;
-use crate::event::{BundleOffer, WorkerEvent};
-use crate::job::{Entry, Place};
-use crate::queue::Queue;
-use crate::slot::{Slot, SlotView, State};
+use crate::counters::Counters;
+use crate::device::{Device, DeviceSpec, EvictionBudget, Trust};
+use crate::faults::Faults;
+use crate::input::{BundleStanding, Input};
+use crate::line::{Line, Waiting};
+use crate::places::{self, Places};
+use crate::slot::Slot;
 use crate::timer::{Timer, Timers};
+use crate::work::{Entry, Place, Work};
 use reel_domain::{
-    AttemptId, BundleKey, Failure, FailureCode, FaultClass, Job, JobId, JobStatus, Outcome,
-    Rejection, SlotId,
+    DeviceId, Failure, FailureCode, FaultClass, JobId, JobStatus, Outcome, Rejection, SlotId,
+    TenantName,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
 /// The pool's mind. See the crate's documentation for how to drive it.
 #[derive(Debug)]
 pub struct Scheduler {
     pub(crate) config: Config,
+    pub(crate) devices: Vec<Device>,
     pub(crate) slots: Vec<Slot>,
-    pub(crate) bundles: Vec<Bundle>,
-    pub(crate) jobs: BTreeMap<JobId, Entry>,
-    pub(crate) queue: Queue,
+    pub(crate) menu: Menu,
+    pub(crate) places: Places,
+    /// Living jobs. Only looked up, never walked: its order is not defined.
+    pub(crate) jobs: HashMap<JobId, Entry>,
+    /// Living jobs of each tenant that has any.
+    pub(crate) tenants: BTreeMap<TenantName, usize>,
+    /// Living jobs that are held or being encoded; a drain waits for them.
+    pub(crate) unsettled: usize,
+    pub(crate) line: Line,
+    /// Jobs of bundles that are not baked yet, by ticket: they are in nobody's way.
+    pub(crate) parked: BTreeMap<(BundleIx, u64), JobId>,
     pub(crate) timers: Timers,
     pub(crate) commands: VecDeque<Command>,
+    pub(crate) faults: Faults,
+    pub(crate) counters: Counters,
     pub(crate) draining: bool,
     pub(crate) workers: BTreeMap<WorkerId, usize>,
     pub(crate) next_worker: u64,
-    pub(crate) stale_events: u64,
     next_ticket: u64,
-}
-
-/// One line of the menu.
-#[derive(Debug)]
-pub(crate) struct Bundle {
-    pub(crate) key: BundleKey,
-    /// What it offers; `None` until it is baked.
-    pub(crate) offer: Option<BundleOffer>,
-    /// It could not be baked.
-    pub(crate) failed: bool,
-    /// Workers that died before READY, in a row.
-    pub(crate) boot_failures: u32,
-    /// It rests until then, because its workers do not become ready.
-    pub(crate) rests_until: Option<Instant>,
-}
-
-/// What became of a cancellation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CancelDecision {
-    /// No such job, or it is terminal already.
-    NotRunning,
-    /// It will end; `Command::End` says when.
-    Accepted,
+    /// What an evicted worker was worth; later values are counted from there (GreedyDual's inflation).
+    pub(crate) inflation: u64,
+    /// Bundles for which there may be a job and a worker that fit.
+    pub(crate) touched: BTreeSet<BundleIx>,
+    /// A bundle may need a worker, or a place for one may be free.
+    pub(crate) claims_due: bool,
+    /// An empty slot may be filled.
+    pub(crate) fill_due: bool,
 }
 
 impl Scheduler {
     /// A machine with empty slots, and a menu of which nothing can be served yet.
     #[must_use]
-    pub fn new(config: Config, slots: Vec<SlotId>, menu: Vec<BundleKey>) -> Self {
-        let bundles = menu
-            .into_iter()
-            .map(|key| Bundle {
-                key,
-                offer: None,
-                failed: false,
-                boot_failures: 0,
-                rests_until: None,
-            })
-            .collect();
+    pub fn new(config: Config, specs: &[DeviceSpec], menu: Vec<reel_domain::BundleKey>) -> Self {
+        let (devices, slots) = lay_out(specs);
+        let menu = Menu::new(menu, &config.pinned);
         Self {
+            places: Places::new(menu.len(), slots.len()),
+            line: Line::new(menu.len(), config.look_past_max, config.class_overtakes_max),
             config,
-            slots: slots.into_iter().map(Slot::new).collect(),
-            bundles,
-            jobs: BTreeMap::new(),
-            queue: Queue::default(),
+            devices,
+            slots,
+            menu,
+            jobs: HashMap::new(),
+            tenants: BTreeMap::new(),
+            unsettled: 0,
+            parked: BTreeMap::new(),
             timers: Timers::default(),
             commands: VecDeque::new(),
+            faults: Faults::default(),
+            counters: Counters::default(),
             draining: false,
             workers: BTreeMap::new(),
             next_ticket: 0,
             next_worker: 0,
-            stale_events: 0,
+            inflation: 0,
+            touched: BTreeSet::new(),
+            claims_due: false,
+            fill_due: true,
         }
     }
 
-    // --- what the application asks ---
-
-    /// A bundle can be served from now on (or not yet, with `None`).
-    pub fn set_bundle(&mut self, key: &BundleKey, offer: Option<BundleOffer>, now: Instant) {
-        self.change_bundle(key, offer, false);
-        self.place(now);
+    /// Takes in one thing that happened, and decides. What follows is in [`poll_command`](Self::poll_command).
+    pub fn handle(&mut self, input: Input, now: Instant) {
+        match input {
+            Input::Submit(work) => self.submit(work, now),
+            Input::Stored { id, durable } => self.stored(id, durable),
+            Input::Restore { work, attempts } => self.restore(work, attempts),
+            Input::Cancel { id } => self.cancel(id, now),
+            Input::Bundle { key, standing } => self.bundle_stands(&key, standing),
+            Input::Worker { worker, event } => self.worker_says(worker, event, now),
+            Input::Encoded { attempt, result } => self.encoded(attempt, result),
+            Input::Timeout => self.timeout(now),
+            Input::Order(order) => self.obey(order, now),
+        }
+        self.settle(now);
     }
 
-    /// A bundle cannot be made: its waiting jobs fail, and new ones are refused.
-    pub fn fail_bundle(&mut self, key: &BundleKey) {
-        self.change_bundle(key, None, true);
-        self.fail_waiting(
-            key,
-            &format!("{key} cannot be served: its bundle could not be baked"),
+    /// The next effect to carry out.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// When to hand in [`Input::Timeout`] next; `None` when nothing is pending.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    // --- jobs ---
+
+    /// Accepts a job, or refuses it. It waits, held, until the journal has it.
+    fn submit(&mut self, work: Work, now: Instant) {
+        match self.admit(&work, now) {
+            Ok(bundle) => {
+                self.commands.push_back(Command::Store { id: work.id });
+                self.enter(work, bundle, 0);
+                self.unsettled += 1;
+            }
+            Err(rejection) => self.commands.push_back(Command::Refuse {
+                id: work.id,
+                rejection,
+            }),
+        }
+    }
+
+    fn admit(&self, work: &Work, now: Instant) -> Result<BundleIx, Rejection> {
+        let key = &work.bundle;
+        if self.draining {
+            return Err(Rejection::Draining);
+        }
+        let Some(place) = self.menu.find(key) else {
+            return Err(Rejection::BundleUnknown(key.clone()));
+        };
+        let bundle = &self.menu[place];
+        if bundle.failed {
+            return Err(Rejection::BundleFailed(key.clone()));
+        }
+        let Some(offer) = &bundle.offer else {
+            return Err(Rejection::BundleNotReady(key.clone()));
+        };
+        if !offer.modes.contains(&work.mode) {
+            return Err(Rejection::ModeUnsupported {
+                bundle: key.clone(),
+                mode: work.mode,
+            });
+        }
+        if self.faults.is_quarantined(work.digest, &self.config) {
+            return Err(Rejection::Quarantined {
+                case: work.digest.to_string(),
+            });
+        }
+        self.fits_somewhere(place)?;
+        if self.rests_everywhere(place, now) {
+            return Err(Rejection::BundleResting(key.clone()));
+        }
+        if self.jobs.len() >= self.config.queue_jobs_max {
+            return Err(Rejection::QueueFull {
+                limit: self.config.queue_jobs_max,
+                retry_after_s: self.expected_wait_s(place),
+            });
+        }
+        let of_tenant = self.tenants.get(&work.tenant).copied().unwrap_or(0);
+        if of_tenant >= self.config.tenant_jobs_max {
+            return Err(Rejection::TenantQueueFull {
+                limit: self.config.tenant_jobs_max,
+                retry_after_s: self.expected_wait_s(place),
+            });
+        }
+        Ok(place)
+    }
+
+    fn enter(&mut self, work: Work, bundle: BundleIx, attempts: u32) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        *self.tenants.entry(work.tenant.clone()).or_default() += 1;
+        self.jobs.insert(
+            work.id,
+            Entry {
+                work,
+                bundle,
+                ticket,
+                attempts,
+                // The budget counts workers that died; that the supervisor ended is not the job's fault.
+                losses: 0,
+                place: Place::Held,
+                cancelled: false,
+                alone: false,
+            },
         );
     }
 
-    /// Accepts a job. It waits, held, until [`handle_stored`](Self::handle_stored) says that it is durable.
-    ///
-    /// # Errors
-    /// The reason why it is not accepted.
-    pub fn submit(&mut self, job: Job, now: Instant) -> Result<(), Rejection> {
-        self.admit(&job, now)?;
-        self.enter(job, 0, Place::Held);
-        Ok(())
-    }
-
-    /// Takes back a job that an earlier run of the supervisor accepted; `attempts` were begun then.
-    pub fn restore(&mut self, job: Job, attempts: u32, now: Instant) {
-        let (id, key) = (job.id, job.bundle.clone());
-        self.enter(job, attempts, Place::Queued);
-        self.enqueue(id);
-        if self.bundle(&key).is_none() {
-            self.fail_waiting(&key, &format!("{key} is not on the menu any more"));
-        }
-        self.place(now);
-    }
-
-    /// Cancels a job: at once where it waits, at the next step boundary where it runs.
-    pub fn cancel(&mut self, id: JobId, now: Instant) -> CancelDecision {
-        let Some(entry) = self.jobs.get_mut(&id) else {
-            return CancelDecision::NotRunning;
-        };
-        let first = !std::mem::replace(&mut entry.cancelled, true);
-        let attempt = entry.attempt();
-        match entry.place {
-            // It ends when the journal has answered: a row that may exist must not be forgotten.
-            Place::Held => {}
-            Place::Queued => self.end(id, Outcome::Cancelled),
-            Place::Placed { slot, worker, .. } if first => {
-                self.commands.push_back(Command::Cancel { worker, attempt });
-                self.timers
-                    .set(Timer::Cancel(slot), now + self.config.cancel_deadline);
-            }
-            Place::Placed { .. } => {}
-            Place::Encoding => {
-                self.end(id, Outcome::Cancelled);
-                self.commands.push_back(Command::Discard { attempt });
-            }
-        }
-        CancelDecision::Accepted
-    }
-
-    /// Takes no new work, lets workers finish what they have, then stops them. Waiting jobs stay in the
-    /// journal for the next run.
-    pub fn drain(&mut self, now: Instant) {
-        self.draining = true;
-        for index in 0..self.slots.len() {
-            self.retire(index, now);
-        }
-    }
-
-    /// Ends every worker by force. Their jobs stay unfinished in the journal for the next run.
-    pub fn halt(&mut self, now: Instant) {
-        self.drain(now);
-        self.jobs.clear();
-        for index in 0..self.slots.len() {
-            if let Some(worker) = self.slots[index].worker() {
-                self.commands.push_back(Command::Kill {
-                    worker,
-                    reason: FaultClass::Hang,
-                });
-                self.slots[index].state = State::Killing { worker, next: None };
-            }
-        }
-    }
-
-    // --- what happened ---
-
-    /// The journal has stored a held job, or could not.
-    pub fn handle_stored(&mut self, id: JobId, durable: bool, now: Instant) {
-        let Some(entry) = self.jobs.get_mut(&id) else {
+    fn stored(&mut self, id: JobId, durable: bool) {
+        let Some(entry) = self.jobs.get(&id) else {
             return;
         };
         if entry.place != Place::Held {
@@ -183,216 +205,120 @@ impl Scheduler {
         }
         match (durable, entry.cancelled) {
             (false, _) => {
-                self.jobs.remove(&id);
+                self.forget(id);
             }
             (true, true) => self.end(id, Outcome::Cancelled),
             (true, false) => {
-                entry.place = Place::Queued;
+                self.unsettled -= 1;
                 self.enqueue(id);
-                self.place(now);
             }
         }
     }
 
-    /// The video of an attempt is published, or could not be made.
-    pub fn handle_encoded(&mut self, attempt: AttemptId, result: Result<(), Failure>) {
-        match self.jobs.get(&attempt.job) {
-            Some(entry) if entry.attempt() == attempt && entry.place == Place::Encoding => {
-                self.end(
-                    attempt.job,
-                    result.map_or_else(Outcome::Failed, |()| Outcome::Completed),
-                );
+    fn restore(&mut self, work: Work, attempts: u32) {
+        let (id, key) = (work.id, work.bundle.clone());
+        match self.menu.find(&key) {
+            Some(bundle) => {
+                self.enter(work, bundle, attempts);
+                self.enqueue(id);
             }
-            _ => {
-                self.stale_events += 1;
+            None => self.commands.push_back(Command::End {
+                id,
+                attempt: attempts,
+                outcome: Outcome::Failed(Failure {
+                    code: FailureCode::ShapeUnavailable,
+                    message: format!("{key} is not on the menu any more"),
+                }),
+            }),
+        }
+    }
+
+    /// Cancels a job: at once where it waits, at the next step boundary where it runs.
+    fn cancel(&mut self, id: JobId, now: Instant) {
+        let Some(entry) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let first = !std::mem::replace(&mut entry.cancelled, true);
+        let attempt = entry.attempt();
+        match entry.place {
+            // It ends when the journal has answered: a row that may exist must not be forgotten.
+            Place::Held => {}
+            Place::Parked | Place::Queued(_) => self.end(id, Outcome::Cancelled),
+            Place::Placed { slot, worker, .. } if first => {
+                self.commands.push_back(Command::Cancel { worker, attempt });
+                let due = now + self.config.cancel_deadline;
+                self.timers.set(Timer::Cancel(slot), due);
+            }
+            Place::Placed { .. } => {}
+            Place::Encoding => {
+                self.end(id, Outcome::Cancelled);
                 self.commands.push_back(Command::Discard { attempt });
             }
         }
     }
 
-    /// A worker said or did something.
-    pub fn handle_worker(&mut self, worker: WorkerId, event: WorkerEvent, now: Instant) {
-        let Some(&index) = self.workers.get(&worker) else {
-            self.stale_events += 1;
-            return;
-        };
-        match event {
-            WorkerEvent::SpawnFailed => self.exited(index, now),
-            WorkerEvent::Exited(_) => self.exited(index, now),
-            WorkerEvent::Ready { batch_max } => self.ready(index, batch_max, now),
-            WorkerEvent::Broken { class } => self.kill(index, class, now),
-            WorkerEvent::Started { attempt } => self.started(index, attempt, now),
-            WorkerEvent::Progress { attempt } => self.progressed(index, attempt, now),
-            WorkerEvent::Finished { attempt } => self.finished(index, attempt, now),
-            WorkerEvent::Cancelled { attempt } => self.left(index, attempt, None, now),
-            WorkerEvent::Failed { attempt, message } => {
-                self.left(index, attempt, Some(message), now);
+    fn encoded(&mut self, attempt: reel_domain::AttemptId, result: Result<(), Failure>) {
+        match self.jobs.get(&attempt.job) {
+            Some(entry) if entry.attempt() == attempt && entry.place == Place::Encoding => {
+                let outcome = result.map_or_else(Outcome::Failed, |()| Outcome::Completed);
+                self.end(attempt.job, outcome);
+            }
+            _ => {
+                self.counters.stale_events += 1;
+                self.commands.push_back(Command::Discard { attempt });
             }
         }
-        self.place(now);
-    }
-
-    /// Time has passed: call it when [`poll_timeout`](Self::poll_timeout) is reached.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(timer) = self.timers.expired(now) {
-            match timer {
-                Timer::Boot(slot)
-                | Timer::Progress(slot)
-                | Timer::Cancel(slot)
-                | Timer::Stop(slot) => {
-                    if let Some(index) = self.index(slot) {
-                        self.kill(index, FaultClass::Hang, now);
-                    }
-                }
-                Timer::Backoff(slot) => self.backoff_over(slot, now),
-                Timer::Rest(position) => self.bundles[position].rests_until = None,
-            }
-        }
-        self.place(now);
-    }
-
-    // --- what the caller must do next ---
-
-    /// The next effect to carry out.
-    pub fn poll_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
-    }
-
-    /// When to call [`handle_timeout`](Self::handle_timeout) next; `None` when nothing is pending.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
-    }
-
-    // --- looking only ---
-
-    /// Every slot.
-    pub fn snapshot(&self) -> impl Iterator<Item = SlotView> {
-        self.slots.iter().map(Slot::view)
-    }
-
-    /// A worker has an attempt now: what it says about it counts.
-    #[must_use]
-    pub fn carries(&self, worker: WorkerId, attempt: AttemptId) -> bool {
-        let slot = self.workers.get(&worker).map(|&index| &self.slots[index]);
-        slot.is_some_and(|slot| slot.attempts().contains(&attempt))
-    }
-
-    /// The jobs that wait, from the head of the queue.
-    pub fn waiting(&self) -> impl Iterator<Item = JobId> {
-        self.queue.iter()
-    }
-
-    /// How many jobs wait.
-    #[must_use]
-    pub fn waiting_len(&self) -> usize {
-        self.queue.len()
-    }
-
-    /// No process is left and no video is being encoded; only meaningful after [`drain`](Self::drain).
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        self.draining
-            && self.workers.is_empty()
-            && !self
-                .jobs
-                .values()
-                .any(|entry| matches!(entry.place, Place::Encoding | Place::Held))
-    }
-
-    /// It takes no new work.
-    #[must_use]
-    pub const fn is_draining(&self) -> bool {
-        self.draining
-    }
-
-    /// A bundle whose workers die before READY rests for a while.
-    #[must_use]
-    pub fn is_resting(&self, key: &BundleKey, now: Instant) -> bool {
-        self.bundle(key).is_some_and(|bundle| bundle.rests(now))
-    }
-
-    /// Events of workers and attempts that are gone; they were ignored.
-    #[must_use]
-    pub const fn stale_events(&self) -> u64 {
-        self.stale_events
-    }
-
-    // --- jobs ---
-
-    fn admit(&self, job: &Job, now: Instant) -> Result<(), Rejection> {
-        if self.draining {
-            return Err(Rejection::Draining);
-        }
-        let key = &job.bundle;
-        let bundle = self
-            .bundle(key)
-            .ok_or_else(|| Rejection::BundleUnknown(key.clone()))?;
-        if bundle.failed {
-            return Err(Rejection::BundleFailed(key.clone()));
-        }
-        let offer = bundle
-            .offer
-            .as_ref()
-            .ok_or_else(|| Rejection::BundleNotReady(key.clone()))?;
-        if !offer.modes.contains(&job.mode) {
-            return Err(Rejection::ModeUnsupported {
-                bundle: key.clone(),
-                mode: job.mode,
-            });
-        }
-        if bundle.rests(now) {
-            return Err(Rejection::BundleResting(key.clone()));
-        }
-        if self.jobs.len() >= self.config.queue_jobs_max {
-            return Err(Rejection::QueueFull {
-                limit: self.config.queue_jobs_max,
-            });
-        }
-        Ok(())
-    }
-
-    fn change_bundle(&mut self, key: &BundleKey, offer: Option<BundleOffer>, failed: bool) {
-        if let Some(position) = self.bundles.iter().position(|bundle| bundle.key == *key) {
-            self.timers.stop(Timer::Rest(position));
-            let bundle = &mut self.bundles[position];
-            (bundle.offer, bundle.failed) = (offer, failed);
-            (bundle.boot_failures, bundle.rests_until) = (0, None);
-        }
-    }
-
-    fn enter(&mut self, job: Job, attempts: u32, place: Place) {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.jobs.insert(
-            job.id,
-            Entry {
-                job,
-                ticket,
-                attempts,
-                // The budget counts workers that died; that the supervisor ended is not the job's fault.
-                losses: 0,
-                place,
-                cancelled: false,
-            },
-        );
     }
 
     pub(crate) fn enqueue(&mut self, id: JobId) {
-        if let Some(entry) = self.jobs.get(&id) {
-            self.queue.insert(entry.ticket, id);
+        let Some(entry) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let bundle = entry.bundle;
+        if self.menu[bundle].offer.is_none() {
+            entry.place = Place::Parked;
+            self.parked.insert((bundle, entry.ticket), id);
+            return;
         }
+        entry.place = Place::Queued(entry.lane(self.menu[bundle].continuous));
+        if let Some(waiting) = waiting(entry) {
+            self.line.insert(&waiting);
+        }
+        self.touched.insert(bundle);
+        self.claims_due = true;
     }
 
+    /// The one end of a job.
     pub(crate) fn end(&mut self, id: JobId, outcome: Outcome) {
-        if let Some(entry) = self.jobs.remove(&id) {
-            self.queue.remove(entry.ticket);
+        if let Some(entry) = self.forget(id) {
             self.commands.push_back(Command::End {
                 id,
                 attempt: entry.attempts,
                 outcome,
             });
         }
+    }
+
+    fn forget(&mut self, id: JobId) -> Option<Entry> {
+        let entry = self.jobs.remove(&id)?;
+        if let Some(waiting) = waiting(&entry) {
+            self.line.remove(&waiting);
+            self.claims_due |= !self.places.promised.is_empty();
+        }
+        match entry.place {
+            Place::Held | Place::Encoding => self.unsettled -= 1,
+            Place::Parked => {
+                self.parked.remove(&(entry.bundle, entry.ticket));
+            }
+            Place::Queued(_) | Place::Placed { .. } => {}
+        }
+        if let Some(count) = self.tenants.get_mut(&entry.work.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                self.tenants.remove(&entry.work.tenant);
+            }
+        }
+        Some(entry)
     }
 
     pub(crate) fn update(&mut self, id: JobId, status: JobStatus, slot: Option<SlotId>) {
@@ -407,51 +333,142 @@ impl Scheduler {
         }
     }
 
-    /// A worker is gone: its attempts end here, and each job is tried again or fails.
-    pub(crate) fn lose(&mut self, attempts: &[AttemptId]) {
-        for attempt in attempts {
-            let Some(entry) = self.jobs.get_mut(&attempt.job) else {
-                continue;
+    /// Jobs that wait for a bundle which cannot be served fail, rather than wait for ever.
+    pub(crate) fn fail_waiting(&mut self, bundle: BundleIx, reason: &str) {
+        let parked: Vec<_> = self.parked_of(bundle).collect();
+        for id in parked.into_iter().chain(self.line.of_bundle(bundle)) {
+            let failure = Failure {
+                code: FailureCode::ShapeUnavailable,
+                message: reason.to_owned(),
             };
-            entry.losses += 1;
-            if entry.cancelled {
-                self.end(attempt.job, Outcome::Cancelled);
-            } else if entry.losses >= self.config.attempts_max {
-                self.end(
-                    attempt.job,
-                    Outcome::Failed(worker_lost(self.config.attempts_max)),
-                );
-            } else {
-                entry.place = Place::Queued;
-                self.enqueue(attempt.job);
-                self.update(attempt.job, JobStatus::Queued, None);
+            self.end(id, Outcome::Failed(failure));
+        }
+    }
+
+    fn parked_of(&self, bundle: BundleIx) -> impl Iterator<Item = JobId> {
+        self.parked
+            .range((bundle, 0)..=(bundle, u64::MAX))
+            .map(|(_, id)| *id)
+    }
+
+    // --- bundles ---
+
+    fn bundle_stands(&mut self, key: &reel_domain::BundleKey, standing: BundleStanding) {
+        let Some(place) = self.menu.find(key) else {
+            return;
+        };
+        self.forgive_boots(place);
+        let bundle = &mut self.menu[place];
+        bundle.failed = standing == BundleStanding::Failed;
+        bundle.offer = match standing {
+            BundleStanding::Offered(offer) => {
+                bundle.profile = offer.profile;
+                Some(offer)
+            }
+            BundleStanding::Unbaked => None,
+            BundleStanding::Failed => {
+                let reason = format!("{key} cannot be served: its bundle could not be baked");
+                self.menu[place].offer = None;
+                return self.fail_waiting(place, &reason);
+            }
+        };
+        let parked: Vec<_> = self.parked_of(place).collect();
+        self.parked.retain(|(bundle, _), _| *bundle != place);
+        parked.into_iter().for_each(|id| self.enqueue(id));
+        (self.claims_due, self.fill_due) = (true, true);
+    }
+
+    // --- time ---
+
+    fn timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.expired(now) {
+            match timer {
+                Timer::Boot(slot) | Timer::Cancel(slot) | Timer::Stop(slot) => {
+                    self.kill(self.index(slot), FaultClass::Hang, now);
+                }
+                Timer::Progress(slot) => self.progress_is_due(self.index(slot), now),
+                Timer::Backoff(slot) => self.backoff_over(self.index(slot), now),
+                Timer::Rest(device, bundle) => self.rest_over(device, bundle),
+                Timer::Evict(_) => self.claims_due = true,
+                Timer::Probation(device) => self.set_trust(device, Trust::Probation, now),
             }
         }
     }
 
-    pub(crate) fn bundle(&self, key: &BundleKey) -> Option<&Bundle> {
-        self.bundles.iter().find(|bundle| bundle.key == *key)
+    // --- slots ---
+
+    /// The place of a slot among all slots.
+    pub(crate) fn index(&self, id: SlotId) -> usize {
+        self.devices[id.device.0 as usize].first + id.index as usize
     }
 
-    pub(crate) fn index(&self, id: SlotId) -> Option<usize> {
-        self.slots.iter().position(|slot| slot.id == id)
+    /// Changes a slot and keeps [`Places`] true. Every change of a slot's state goes through here.
+    pub(crate) fn alter<R>(&mut self, index: usize, change: impl FnOnce(&mut Slot) -> R) -> R {
+        let before = self.standing(index);
+        let result = change(&mut self.slots[index]);
+        self.file(index, before);
+        result
+    }
+
+    pub(crate) fn standing(&self, index: usize) -> places::Standing {
+        let slot = &self.slots[index];
+        let closed = self.devices[slot.id.device.0 as usize].is_closed();
+        places::standing(slot, closed, self.config.batch_max)
+    }
+
+    /// Files a slot under what it is good for now.
+    pub(crate) fn file(&mut self, index: usize, before: places::Standing) {
+        let after = self.standing(index);
+        if before == after {
+            return;
+        }
+        self.places.remove(index, before);
+        self.places.add(index, after);
+        match after {
+            places::Standing::Vacant => (self.claims_due, self.fill_due) = (true, true),
+            places::Standing::Idle { bundle, .. } => {
+                self.touched.insert(bundle);
+                self.claims_due = true;
+            }
+            places::Standing::Joinable { bundle, .. } => {
+                self.touched.insert(bundle);
+            }
+            _ => {}
+        }
+        if matches!(before, places::Standing::Starting { .. }) {
+            (self.claims_due, self.fill_due) = (true, true);
+        }
     }
 }
 
-impl Bundle {
-    pub(crate) fn rests(&self, now: Instant) -> bool {
-        self.rests_until.is_some_and(|until| now < until)
-    }
-
-    /// A worker for it would probably become ready.
-    pub(crate) fn can_spawn(&self, now: Instant) -> bool {
-        self.offer.is_some() && !self.rests(now)
-    }
+/// A waiting job as the line knows it; `None` for one that does not wait.
+pub(crate) fn waiting(entry: &Entry) -> Option<Waiting> {
+    let Place::Queued(lane) = entry.place else {
+        return None;
+    };
+    Some(Waiting {
+        id: entry.work.id,
+        ticket: entry.ticket,
+        priority: entry.work.priority,
+        tenant: entry.work.tenant.clone(),
+        bundle: entry.bundle,
+        lane,
+    })
 }
 
-fn worker_lost(attempts: u32) -> Failure {
-    Failure {
-        code: FailureCode::WorkerLost,
-        message: format!("the worker died {attempts} times while generating this video"),
+fn lay_out(specs: &[DeviceSpec]) -> (Vec<Device>, Vec<Slot>) {
+    let (mut devices, mut slots) = (Vec::new(), Vec::new());
+    for (number, &spec) in specs.iter().enumerate() {
+        let id = DeviceId(u32::try_from(number).unwrap_or(u32::MAX));
+        devices.push(Device {
+            id,
+            first: slots.len(),
+            spec,
+            trust: Trust::Good,
+            deaths: Vec::new(),
+            evictions: EvictionBudget::new(),
+        });
+        slots.extend((0..spec.slots).map(|index| Slot::new(SlotId { device: id, index })));
     }
+    (devices, slots)
 }

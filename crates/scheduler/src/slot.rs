@@ -1,22 +1,25 @@
 //! A place for one worker, and the machine it goes through.
 //!
 //! ```text
-//!             spawn            ready            generate
-//!   Vacant ─────────► Starting ─────► Idle ◄──────────────► Busy
-//!     ▲  ▲               │             │ stop (evicted,       │
-//!     │  │               │             ▼  drained)            │
-//!     │  └──── exited ───┼────────  Stopping                  │
-//!     │                  │             │ grace over           │
-//!     │                  ▼             ▼                      │  deadline missed, desync, fatal error,
-//!     ├──── exited ── Killing ◄────────┴──────────────────────┘  cancel not honoured
+//!             spawn            ready              generate
+//!   Vacant ─────────► Starting ─────► Ready (idle) ◄────────► Ready (busy)
+//!     ▲  ▲               │               │ stop (evicted,        │ leaving: takes nothing more;
+//!     │  │               │               ▼  drained, replaced)   │ stays after all if its place is not
+//!     │  └──── exited ───┼────────── Stopping ◄──────────────────┤ needed any more
+//!     │                  │               │ grace over            │
+//!     │                  ▼               ▼                       │ deadline missed, desync, fatal error,
+//!     ├──── exited ── Killing ◄──────────┴───────────────────────┘ cancel not honoured
 //!     │
-//!     └── delay over ── Backoff ◄── exited (unasked), from Starting, Idle, Busy, Killing
+//!     └── delay over ── Backoff ◄── exited (unasked), from Starting, Ready, Killing
 //! ```
 //!
 //! An exit is accepted in every state that has a process. A slot that is being emptied for another bundle
 //! remembers it in `next`, so that nobody else claims the place.
 
+use crate::bundle::BundleIx;
 use crate::command::WorkerId;
+use crate::input::EngineFacts;
+use crate::work::Lane;
 use reel_domain::{AttemptId, BundleKey, SlotId};
 use std::time::Instant;
 
@@ -27,6 +30,8 @@ pub(crate) struct Slot {
     pub(crate) state: State,
     /// Deaths in a row without a finished attempt.
     pub(crate) failures: u32,
+    /// What it would cost to lose the worker, for the eviction policy; set whenever it is used.
+    pub(crate) price: u64,
 }
 
 /// The machine; each state carries what is true only there.
@@ -35,31 +40,52 @@ pub(crate) enum State {
     Vacant,
     Starting {
         worker: WorkerId,
-        bundle: BundleKey,
-    },
-    Idle {
-        worker: WorkerId,
-        bundle: BundleKey,
-        batch_max: u32,
+        bundle: BundleIx,
         since: Instant,
     },
-    Busy {
-        worker: WorkerId,
-        bundle: BundleKey,
-        batch_max: u32,
-        attempts: Vec<AttemptId>,
-    },
+    Ready(Ready),
     Stopping {
         worker: WorkerId,
-        next: Option<BundleKey>,
+        next: Option<BundleIx>,
     },
     Killing {
         worker: WorkerId,
-        next: Option<BundleKey>,
+        next: Option<BundleIx>,
     },
     Backoff {
-        bundle: BundleKey,
+        bundle: BundleIx,
     },
+}
+
+/// A worker that can compute.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) worker: WorkerId,
+    pub(crate) bundle: BundleIx,
+    pub(crate) engine: EngineFacts,
+    pub(crate) attempts: Vec<AttemptId>,
+    /// What its attempts have in common.
+    pub(crate) lane: Lane,
+    /// More attempts may join those it has.
+    pub(crate) open: bool,
+    pub(crate) leaving: Leaving,
+    /// When it became ready, or last had work.
+    pub(crate) used: Instant,
+    /// When it must have shown progress.
+    pub(crate) progress_due: Option<Instant>,
+    /// The last step seen, to learn the time of a step: whose, which, when, in a batch of how many.
+    pub(crate) pulse: Option<(AttemptId, u32, Instant, usize)>,
+}
+
+/// Whether a worker goes on after what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// It stays.
+    No,
+    /// Its place is wanted for a bundle (its own, when it is replaced).
+    For(BundleIx),
+    /// Nobody comes after it.
+    Empty,
 }
 
 /// The name of a slot's state, for people.
@@ -73,6 +99,8 @@ pub enum SlotPhase {
     Idle,
     /// At work.
     Busy,
+    /// At work for the last time.
+    Draining,
     /// Asked to exit.
     Stopping,
     /// Being killed.
@@ -83,11 +111,12 @@ pub enum SlotPhase {
 
 impl SlotPhase {
     /// Every phase.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Vacant,
         Self::Starting,
         Self::Idle,
         Self::Busy,
+        Self::Draining,
         Self::Stopping,
         Self::Killing,
         Self::Backoff,
@@ -101,6 +130,7 @@ impl SlotPhase {
             Self::Starting => "starting",
             Self::Idle => "idle",
             Self::Busy => "busy",
+            Self::Draining => "draining",
             Self::Stopping => "stopping",
             Self::Killing => "killing",
             Self::Backoff => "backoff",
@@ -129,6 +159,7 @@ impl Slot {
             id,
             state: State::Vacant,
             failures: 0,
+            price: 0,
         }
     }
 
@@ -137,99 +168,64 @@ impl Slot {
         match &self.state {
             State::Vacant | State::Backoff { .. } => None,
             State::Starting { worker, .. }
-            | State::Idle { worker, .. }
-            | State::Busy { worker, .. }
+            | State::Ready(Ready { worker, .. })
             | State::Stopping { worker, .. }
             | State::Killing { worker, .. } => Some(*worker),
         }
     }
 
     /// The bundle that this slot serves, or will serve without anybody deciding anything more.
-    pub(crate) const fn serves(&self) -> Option<&BundleKey> {
+    pub(crate) const fn serves(&self) -> Option<BundleIx> {
         match &self.state {
             State::Vacant => None,
+            State::Ready(Ready {
+                leaving: Leaving::For(next),
+                ..
+            }) => Some(*next),
             State::Starting { bundle, .. }
-            | State::Idle { bundle, .. }
-            | State::Busy { bundle, .. }
-            | State::Backoff { bundle } => Some(bundle),
-            State::Stopping { next, .. } | State::Killing { next, .. } => next.as_ref(),
+            | State::Ready(Ready { bundle, .. })
+            | State::Backoff { bundle } => Some(*bundle),
+            State::Stopping { next, .. } | State::Killing { next, .. } => *next,
         }
     }
 
-    /// A worker that could take one more attempt at `bundle` now.
-    pub(crate) fn has_room_for(&self, key: &BundleKey, limit: u32) -> bool {
+    pub(crate) const fn ready(&self) -> Option<&Ready> {
         match &self.state {
-            State::Idle { bundle, .. } => bundle == key,
-            State::Busy {
-                bundle,
-                attempts,
-                batch_max,
-                ..
-            } => bundle == key && attempts.len() < limit.min(*batch_max) as usize,
-            _ => false,
+            State::Ready(ready) => Some(ready),
+            _ => None,
         }
     }
 
-    /// Counts an attempt as this worker's. Only for a worker that has room.
-    pub(crate) fn take(&mut self, attempt: AttemptId) {
+    pub(crate) const fn ready_mut(&mut self) -> Option<&mut Ready> {
         match &mut self.state {
-            State::Busy { attempts, .. } => attempts.push(attempt),
-            State::Idle {
-                worker,
-                bundle,
-                batch_max,
-                ..
-            } => {
-                let (worker, bundle, batch_max) = (*worker, bundle.clone(), *batch_max);
-                self.state = State::Busy {
-                    worker,
-                    bundle,
-                    batch_max,
-                    attempts: vec![attempt],
-                };
-            }
-            other => debug_assert!(false, "an attempt was given to a slot in {other:?}"),
+            State::Ready(ready) => Some(ready),
+            _ => None,
         }
-    }
-
-    /// Will take work for its bundle without anybody deciding anything more, but not yet.
-    pub(crate) const fn is_coming(&self) -> bool {
-        matches!(
-            self.state,
-            State::Starting { .. }
-                | State::Stopping { next: Some(_), .. }
-                | State::Killing { next: Some(_), .. }
-                | State::Backoff { .. }
-        )
     }
 
     /// What the worker has.
     pub(crate) fn attempts(&self) -> &[AttemptId] {
+        self.ready().map_or(&[], |ready| &ready.attempts)
+    }
+
+    pub(crate) const fn phase(&self) -> SlotPhase {
         match &self.state {
-            State::Busy { attempts, .. } => attempts,
-            _ => &[],
-        }
-    }
-
-    pub(crate) fn view(&self) -> SlotView {
-        SlotView {
-            id: self.id,
-            phase: self.phase(),
-            worker: self.worker(),
-            bundle: self.serves().cloned(),
-            attempts: self.attempts().to_vec(),
-        }
-    }
-
-    const fn phase(&self) -> SlotPhase {
-        match self.state {
             State::Vacant => SlotPhase::Vacant,
             State::Starting { .. } => SlotPhase::Starting,
-            State::Idle { .. } => SlotPhase::Idle,
-            State::Busy { .. } => SlotPhase::Busy,
+            State::Ready(ready) if ready.attempts.is_empty() => SlotPhase::Idle,
+            State::Ready(ready) => match ready.leaving {
+                Leaving::No => SlotPhase::Busy,
+                Leaving::For(_) | Leaving::Empty => SlotPhase::Draining,
+            },
             State::Stopping { .. } => SlotPhase::Stopping,
             State::Killing { .. } => SlotPhase::Killing,
             State::Backoff { .. } => SlotPhase::Backoff,
         }
+    }
+}
+
+impl Ready {
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.attempts.is_empty()
     }
 }

@@ -1,6 +1,7 @@
 //! One small table of named timers; the driver needs one sleep only.
 
-use reel_domain::SlotId;
+use crate::bundle::BundleIx;
+use reel_domain::{DeviceId, SlotId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -17,8 +18,12 @@ pub(crate) enum Timer {
     Stop(SlotId),
     /// A slot may spawn again.
     Backoff(SlotId),
-    /// A bundle, by its place on the menu, may be tried again.
-    Rest(usize),
+    /// A bundle may be tried again on a device.
+    Rest(DeviceId, BundleIx),
+    /// A device may evict again.
+    Evict(DeviceId),
+    /// A device that is suspect may be tried again.
+    Probation(DeviceId),
 }
 
 /// When each armed timer expires.
@@ -34,6 +39,13 @@ impl Timers {
         self.stop(timer);
         self.at.insert(timer, at);
         self.order.insert((at, timer));
+    }
+
+    /// Arms a timer that is not armed.
+    pub(crate) fn start(&mut self, timer: Timer, at: Instant) {
+        if !self.at.contains_key(&timer) {
+            self.set(timer, at);
+        }
     }
 
     /// Disarms a timer.
@@ -75,7 +87,6 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reel_domain::DeviceId;
     use std::time::Duration;
 
     #[test]

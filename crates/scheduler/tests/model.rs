@@ -5,10 +5,10 @@
 
 mod bench;
 
-use bench::{Bench, attempt, id, job, menu, slots};
+use bench::{Bench, attempt, devices, job, menu};
 use proptest::prelude::*;
 use reel_domain::{AttemptId, BundleKey, FaultClass, JobId};
-use reel_scheduler::{Command, Config, SlotPhase, WorkerEvent, WorkerId};
+use reel_scheduler::{Command, Config, EngineFacts, Input, SlotPhase, WorkerEvent, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -74,23 +74,27 @@ struct World {
     encoding: Vec<AttemptId>,
     accepted: BTreeSet<JobId>,
     ended: BTreeSet<JobId>,
+    bundles: BTreeMap<JobId, BundleKey>,
+    continuous: bool,
     next: u8,
 }
 
 impl World {
-    fn new(k: u32, devices: u32, batch_max: u32) -> Self {
+    fn new(k: u32, count: u32, batch_max: u32, continuous: bool) -> Self {
         let config = Config {
             batch_max,
             ..Config::default()
         };
         let mut world = Self {
-            bench: Bench::with(config, slots(devices, k)),
+            bench: Bench::with(config, &devices(count as usize, k)),
             actors: BTreeMap::new(),
             killed: BTreeSet::new(),
             held: Vec::new(),
             encoding: Vec::new(),
             accepted: BTreeSet::new(),
             ended: BTreeSet::new(),
+            bundles: BTreeMap::new(),
+            continuous,
             next: 0,
         };
         world.obey();
@@ -105,15 +109,13 @@ impl World {
                     if !durable {
                         self.accepted.remove(&id);
                     }
-                    self.bench
-                        .scheduler
-                        .handle_stored(id, durable, self.bench.now);
+                    self.bench.stored(id, durable);
                 }
             }
             Step::Cancel { which } => {
                 let running: Vec<_> = self.accepted.difference(&self.ended).copied().collect();
                 if let Some(id) = pick(&running, which) {
-                    self.bench.scheduler.cancel(id, self.bench.now);
+                    self.bench.put(Input::Cancel { id });
                 }
             }
             Step::WorkerActs { which, ref act } => self.act(which, act),
@@ -124,8 +126,7 @@ impl World {
                         message: String::new(),
                     };
                     self.bench
-                        .scheduler
-                        .handle_encoded(attempt, if ok { Ok(()) } else { Err(failure) });
+                        .encoded(attempt, if ok { Ok(()) } else { Err(failure) });
                 }
             }
             Step::Wait { millis } => self.bench.pass(Duration::from_millis(millis)),
@@ -140,10 +141,8 @@ impl World {
         }
         self.next += 1;
         let job = job(self.next, &menu()[bundle]);
-        if self.bench.scheduler.submit(job, self.bench.now).is_ok() {
-            self.held.push(id(self.next));
-            self.accepted.insert(id(self.next));
-        }
+        self.bundles.insert(job.id, job.bundle.clone());
+        self.bench.put(Input::Submit(job));
     }
 
     fn act(&mut self, which: usize, act: &Act) {
@@ -159,6 +158,7 @@ impl World {
             },
             Act::Progress => WorkerEvent::Progress {
                 attempt: self.seen(which),
+                step: 1,
             },
             Act::Fail => match self
                 .actors
@@ -178,11 +178,10 @@ impl World {
             Act::Lie if self.carries(worker, self.seen(which)) => return,
             Act::Lie => WorkerEvent::Finished {
                 attempt: self.seen(which),
+                private_bytes: 0,
             },
         };
-        self.bench
-            .scheduler
-            .handle_worker(worker, event, self.bench.now);
+        self.bench.put(Input::Worker { worker, event });
     }
 
     /// Some attempt that was or is somewhere.
@@ -212,7 +211,13 @@ impl World {
         }
         if !actor.ready {
             actor.ready = true;
-            return Some(WorkerEvent::Ready { batch_max: 3 });
+            return Some(WorkerEvent::Ready {
+                engine: EngineFacts {
+                    batch_max: 3,
+                    continuous: self.continuous,
+                },
+                private_bytes: 0,
+            });
         }
         let (attempt, started) = actor.attempts.first_mut()?;
         let attempt = *attempt;
@@ -222,13 +227,16 @@ impl World {
         actor.attempts.remove(0);
         Some(match actor.cancels.remove(&attempt) {
             true => WorkerEvent::Cancelled { attempt },
-            false => WorkerEvent::Finished { attempt },
+            false => WorkerEvent::Finished {
+                attempt,
+                private_bytes: 0,
+            },
         })
     }
 
     /// Carries out the commands, and checks that each is legal.
     fn obey(&mut self) {
-        for command in self.bench.commands() {
+        for command in self.bench.every_command() {
             match command {
                 Command::Spawn {
                     slot,
@@ -253,17 +261,18 @@ impl World {
                         "a worker is spawned once"
                     );
                 }
-                Command::Generate {
-                    worker,
-                    attempt,
-                    job,
-                } => {
+                Command::Refuse { .. } => {}
+                Command::Store { id } => {
+                    self.held.push(id);
+                    self.accepted.insert(id);
+                }
+                Command::Generate { worker, attempt } => {
                     let actor = self.actors.get_mut(&worker).unwrap();
                     assert!(
                         actor.ready && !actor.asked_to_stop,
                         "work goes to workers that can take it"
                     );
-                    assert_eq!(actor.bundle, job.bundle);
+                    assert_eq!(actor.bundle, self.bundles[&attempt.job]);
                     actor.attempts.push((attempt, false));
                     assert!(actor.attempts.len() <= 3);
                 }
@@ -312,14 +321,11 @@ impl World {
         assert_eq!(processes, self.actors.len(), "every process is in a slot");
     }
 
-    /// The faults stop: everything that was accepted must end.
+    /// The faults stop: everything that was accepted must end, and then nothing may be waited for.
     fn settle(&mut self) {
         for _ in 0..10_000 {
-            if self.ended == self.accepted {
-                break;
-            }
             while let Some(id) = self.held.pop() {
-                self.bench.scheduler.handle_stored(id, true, self.bench.now);
+                self.bench.stored(id, true);
                 self.obey();
             }
             let workers: Vec<_> = self.actors.keys().copied().collect();
@@ -332,15 +338,16 @@ impl World {
                 };
                 if let Some(event) = event {
                     moved = true;
-                    self.bench
-                        .scheduler
-                        .handle_worker(worker, event, self.bench.now);
+                    self.bench.put(Input::Worker { worker, event });
                     self.obey();
                 }
             }
             while let Some(attempt) = self.encoding.pop() {
-                self.bench.scheduler.handle_encoded(attempt, Ok(()));
+                self.bench.encoded(attempt, Ok(()));
                 self.obey();
+            }
+            if !moved && self.bench.scheduler.poll_timeout().is_none() {
+                break;
             }
             if !moved {
                 self.bench.pass(Duration::from_secs(61));
@@ -351,20 +358,16 @@ impl World {
         assert_eq!(self.ended, self.accepted, "every accepted job ends");
     }
 
-    /// The pool is idle: no job runs and no slot is on its way anywhere, so no timer may be armed.
+    /// No job is left, so nothing is on its way anywhere and no timer is armed.
     fn check_idle(&self) {
         let idle = |phase| matches!(phase, SlotPhase::Idle | SlotPhase::Vacant);
         let scheduler = &self.bench.scheduler;
-        let resting = menu()
-            .iter()
-            .any(|key| scheduler.is_resting(key, self.bench.now));
-        if !resting && scheduler.snapshot().all(|view| idle(view.phase)) {
-            assert_eq!(
-                self.bench.scheduler.poll_timeout(),
-                None,
-                "an idle pool waits for nothing"
-            );
-        }
+        assert!(scheduler.snapshot().all(|view| idle(view.phase)));
+        assert_eq!(
+            scheduler.poll_timeout(),
+            None,
+            "an idle pool waits for nothing"
+        );
     }
 }
 
@@ -385,8 +388,8 @@ proptest! {
     })]
 
     #[test]
-    fn no_job_is_lost_and_none_runs_twice(steps in steps(), k in 1_u32..4, devices in 1_u32..3, batch in 1_u32..4) {
-        let mut world = World::new(k, devices, batch);
+    fn no_job_is_lost_and_none_runs_twice(steps in steps(), k in 1_u32..4, devices in 1_u32..3, batch in 1_u32..4, continuous: bool) {
+        let mut world = World::new(k, devices, batch, continuous);
         for step in &steps {
             world.apply(step);
         }

@@ -8,17 +8,18 @@ use crate::encode::Prepared;
 use crate::event::{BundleNews, EVENTS_MAX, Event};
 use crate::jobs::Jobs;
 use crate::metrics::{Metrics, MetricsError};
+use crate::work::work;
 use crate::workers::Workers;
 use prometheus::Registry;
 use reel_artifacts::Store;
-use reel_domain::{AttemptId, BundleKey, DeviceId, JobId, SlotId};
+use reel_domain::{AttemptId, BundleKey, JobId};
 use reel_journal::{Ending, JobRecord, Journal, VideoMeta};
 use reel_media::Ffmpeg;
 use reel_pool::handle::POOL_REQUESTS_MAX;
 use reel_pool::{JobBoard, PoolHandle, PoolRequest, PoolState};
 use reel_process::Spawner;
 use reel_protocol::Pixels;
-use reel_scheduler::{Config, Scheduler};
+use reel_scheduler::{Config, DeviceSpec, Input, Scheduler};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -99,6 +100,8 @@ pub struct Supervisor {
     pub(crate) scheduler: Scheduler,
     pub(crate) jobs: Jobs,
     pub(crate) workers: Workers,
+    /// The given frames of jobs that the scheduler has not accepted yet.
+    pub(crate) submitted: BTreeMap<JobId, Vec<u8>>,
     /// Frames that wait for their encoder.
     pub(crate) frames: BTreeMap<AttemptId, Pixels>,
     /// Encoders that were started ahead of their frames; `None`: on the way.
@@ -143,11 +146,16 @@ impl Supervisor {
         let (requester, requests) = mpsc::channel(POOL_REQUESTS_MAX);
         let (state, watched) = watch::channel(Arc::new(PoolState::default()));
         let board = Arc::new(JobBoard::default());
-        let slots = slots(parts.devices.len(), parts.slots_per_device);
+        let spec = DeviceSpec {
+            slots: parts.slots_per_device,
+            memory_bytes: 0,
+        };
+        let specs = vec![spec; parts.devices.len()];
         let mut supervisor = Self {
-            scheduler: Scheduler::new(parts.config, slots, parts.menu.clone()),
+            scheduler: Scheduler::new(parts.config, &specs, parts.menu.clone()),
             jobs: Jobs::new(Arc::clone(&board)),
             workers: Workers::default(),
+            submitted: BTreeMap::new(),
             frames: BTreeMap::new(),
             prepared: BTreeMap::new(),
             reading: BTreeMap::new(),
@@ -188,7 +196,8 @@ impl Supervisor {
             self.jobs.insert(job.clone(), None, now);
             self.jobs
                 .change(job.id, |progress| progress.attempt = attempts);
-            self.scheduler.restore(job, attempts, now);
+            let work = work(&job);
+            self.decide(Input::Restore { work, attempts }, now);
         }
         self.queue_moved = true;
     }
@@ -208,6 +217,11 @@ impl Supervisor {
             self.apply(event, Instant::now());
         }
         self.journal.close();
+    }
+
+    /// The one door to the scheduler.
+    pub(crate) fn decide(&mut self, input: Input, now: Instant) {
+        self.scheduler.handle(input, now);
     }
 
     async fn next_event(&mut self) -> Event {
@@ -244,15 +258,4 @@ async fn sleep_until(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
-}
-
-fn slots(devices: usize, per_device: u32) -> Vec<SlotId> {
-    (0..u32::try_from(devices).unwrap_or(u32::MAX))
-        .flat_map(|device| {
-            (0..per_device).map(move |index| SlotId {
-                device: DeviceId(device),
-                index,
-            })
-        })
-        .collect()
 }

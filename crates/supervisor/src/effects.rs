@@ -26,16 +26,17 @@ impl Supervisor {
     pub(crate) fn perform(&mut self, command: Command, now: Instant) {
         tracing::trace!(?command, "perform");
         match command {
+            Command::Store { id } => self.store_job(id),
+            Command::Refuse { id, rejection } => {
+                self.submitted.remove(&id);
+                self.jobs.refused(id, rejection);
+            }
             Command::Spawn {
                 slot,
                 worker,
                 bundle,
             } => self.spawn(slot, worker, bundle, now),
-            Command::Generate {
-                worker,
-                attempt,
-                job,
-            } => self.generate(worker, attempt, &job, now),
+            Command::Generate { worker, attempt } => self.generate(worker, attempt, now),
             Command::Cancel { worker, attempt } => self.cancel_attempt(worker, attempt, now),
             Command::Stop { worker } => self.stop(worker, now),
             Command::Kill { worker, reason } => self.kill(worker, reason),
@@ -50,14 +51,40 @@ impl Supervisor {
         }
     }
 
+    /// Makes an accepted job durable.
+    fn store_job(&mut self, id: JobId) {
+        let given = self.submitted.remove(&id).unwrap_or_default();
+        let Some(job) = self.jobs.get(id).map(|live| live.job.clone()) else {
+            return;
+        };
+        let (journal, store, events) = (
+            self.journal.clone(),
+            self.store.clone(),
+            self.events.clone(),
+        );
+        tokio::task::spawn_blocking(move || {
+            let put = match given.is_empty() {
+                true => Ok(()),
+                false => store.put_given(id, &given),
+            };
+            match put {
+                Ok(()) => journal.insert(&job, move |result| {
+                    let result = result.map_err(|error| error.to_string());
+                    let _ = events.blocking_send(Event::Stored(id, result));
+                }),
+                Err(error) => {
+                    let _ = events.blocking_send(Event::Stored(id, Err(error.to_string())));
+                }
+            }
+        });
+    }
+
     // --- processes ---
 
     fn spawn(&mut self, slot: SlotId, id: WorkerId, bundle: BundleKey, now: Instant) {
         let Some(BundleNews::Baked(baked)) = self.bundles.get(&bundle) else {
             // It was withdrawn between the decision and now.
-            return self
-                .scheduler
-                .handle_worker(id, WorkerEvent::SpawnFailed, now);
+            return self.hear(id, WorkerEvent::SpawnFailed, now);
         };
         let scratch = self
             .scratch_dir
@@ -166,7 +193,7 @@ impl Supervisor {
         };
         if let Err(error) = process.send(message, pixels.map(AsFd::as_fd)) {
             tracing::warn!(worker = %id, %error, "the worker did not take a message");
-            self.scheduler.handle_worker(
+            self.hear(
                 id,
                 WorkerEvent::Broken {
                     class: FaultClass::Desync,
@@ -178,8 +205,11 @@ impl Supervisor {
 
     // --- attempts ---
 
-    fn generate(&mut self, worker: WorkerId, attempt: AttemptId, job: &Job, now: Instant) {
+    fn generate(&mut self, worker: WorkerId, attempt: AttemptId, now: Instant) {
         self.queue_moved = true;
+        let Some(job) = self.jobs.get(attempt.job).map(|live| live.job.clone()) else {
+            return;
+        };
         let device = self
             .workers
             .get(worker)
@@ -188,7 +218,7 @@ impl Supervisor {
         self.jobs
             .change(attempt.job, |progress| progress.device = device);
         if job.conditioning_frames == 0 {
-            return self.send_generate(worker, attempt, job, None, now);
+            return self.send_generate(worker, attempt, &job, None, now);
         }
         self.reading.insert(attempt, false);
         let (store, events) = (self.store.clone(), self.events.clone());

@@ -4,6 +4,7 @@
 //! - [`devices`]: which GPUs or processor shares there are
 //! - `reactions`: what each event means to the scheduler and to whoever waits
 //! - `effects`: what each command does; anything slow runs as its own task and comes back as an event
+//! - `work`: what the scheduler gets to know of a job
 //! - `workers`: the processes, and what their messages mean to the scheduler
 //! - `jobs`: living jobs as their clients see them
 //! - `encode`: frames to a published video
@@ -21,6 +22,7 @@ mod jobs;
 mod metrics;
 mod publish;
 mod reactions;
+mod work;
 mod workers;
 
 pub use devices::Device;

@@ -88,7 +88,12 @@ impl Supervisor {
 
     fn count(&self, picture: &PoolState) {
         let stale = &self.metrics.stale;
-        stale.inc_by(self.scheduler.stale_events().saturating_sub(stale.get()));
+        stale.inc_by(
+            self.scheduler
+                .counters()
+                .stale_events
+                .saturating_sub(stale.get()),
+        );
         self.metrics
             .queued
             .set(picture.queued.try_into().unwrap_or(i64::MAX));
@@ -105,5 +110,8 @@ impl Supervisor {
 }
 
 fn is_hot(slot: &SlotView, key: &BundleKey) -> bool {
-    matches!(slot.phase, SlotPhase::Idle | SlotPhase::Busy) && slot.bundle.as_ref() == Some(key)
+    matches!(
+        slot.phase,
+        SlotPhase::Idle | SlotPhase::Busy | SlotPhase::Draining
+    ) && slot.bundle.as_ref() == Some(key)
 }

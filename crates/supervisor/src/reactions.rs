@@ -2,6 +2,7 @@
 
 use crate::driver::Supervisor;
 use crate::event::{BundleNews, Event};
+use crate::work::work;
 use crate::workers::{Meaning, Process, Wanted};
 use reel_domain::{AttemptId, BundleKey, Failure, FaultClass, JobId, JobStatus, Rejection};
 use reel_journal::{VideoMeta, WriteError};
@@ -9,7 +10,10 @@ use reel_pool::{DeleteError, PoolRequest, Submission};
 use reel_process::worker::describe;
 use reel_process::{ProcessEvent, SpawnerError, WorkerProcess};
 use reel_protocol::{MemoryUse, Pixels, Stage};
-use reel_scheduler::{BundleOffer, CancelDecision, ExitReport, SlotPhase, WorkerEvent, WorkerId};
+use reel_scheduler::{
+    BundleOffer, BundleStanding, EngineFacts, ExitReport, Input, Order, SlotPhase, WorkerEvent,
+    WorkerId,
+};
 use std::time::Instant;
 use tokio::sync::oneshot;
 
@@ -20,9 +24,7 @@ impl Supervisor {
                 self.submit(*submission, answer, now);
             }
             Event::Request(PoolRequest::Cancel { id, answer }) => {
-                if self.scheduler.cancel(id, now) == CancelDecision::NotRunning {
-                    tracing::debug!(job = %id, "cancel of a job that is not running");
-                }
+                self.decide(Input::Cancel { id }, now);
                 // A job that has ended here may still be on its way to a terminal row.
                 self.jobs.await_cancel(id, answer);
             }
@@ -38,7 +40,7 @@ impl Supervisor {
                     *place = prepared;
                 }
             }
-            Event::Encoded(attempt, result) => self.encoded(attempt, result),
+            Event::Encoded(attempt, result) => self.encoded(attempt, result, now),
             Event::Ended(id, result) => self.ended(id, result),
             Event::StoreEnding(id) => self.store_ending(id),
             Event::Shutdown => self.shut_down(now),
@@ -55,36 +57,10 @@ impl Supervisor {
         now: Instant,
     ) {
         let Submission { job, given } = submission;
-        let id = job.id;
-        if let Err(rejection) = self.scheduler.submit(job.clone(), now) {
-            // The gateway is gone if nobody listens; then nobody needs the answer.
-            let _ = answer.send(Err(rejection));
-            return;
-        }
-        self.jobs.insert(job.clone(), Some(answer), now);
-        let (journal, store, events) = (
-            self.journal.clone(),
-            self.store.clone(),
-            self.events.clone(),
-        );
-        tokio::task::spawn_blocking(move || {
-            let stored = if given.is_empty() {
-                Ok(())
-            } else {
-                store.put_given(id, &given)
-            };
-            match stored {
-                Ok(()) => journal.insert(&job, move |result| {
-                    let _ = events.blocking_send(Event::Stored(
-                        id,
-                        result.map_err(|error| error.to_string()),
-                    ));
-                }),
-                Err(error) => {
-                    let _ = events.blocking_send(Event::Stored(id, Err(error.to_string())));
-                }
-            }
-        });
+        let (id, work) = (job.id, work(&job));
+        self.jobs.insert(job, Some(answer), now);
+        self.submitted.insert(id, given);
+        self.decide(Input::Submit(work), now);
     }
 
     fn stored(&mut self, id: JobId, result: Result<(), String>, now: Instant) {
@@ -96,7 +72,8 @@ impl Supervisor {
             }
         }
         self.queue_moved = true;
-        self.scheduler.handle_stored(id, result.is_ok(), now);
+        let durable = result.is_ok();
+        self.decide(Input::Stored { id, durable }, now);
     }
 
     fn delete(&self, id: JobId, answer: oneshot::Sender<Result<(), DeleteError>>) {
@@ -119,19 +96,17 @@ impl Supervisor {
     // --- bundles ---
 
     fn bundle_changed(&mut self, key: BundleKey, news: BundleNews, now: Instant) {
-        let offer = match &news {
-            BundleNews::Baked(baked) => Some(BundleOffer {
+        let standing = match &news {
+            BundleNews::Baked(baked) => BundleStanding::Offered(BundleOffer {
                 modes: baked.modes.clone(),
+                // What was learned before it was baked again still holds, more or less.
+                profile: self.scheduler.profile(&key).unwrap_or_default(),
             }),
-            _ => None,
+            BundleNews::Failed { .. } => BundleStanding::Failed,
+            BundleNews::Unbaked | BundleNews::Baking { .. } => BundleStanding::Unbaked,
         };
-        let failed = matches!(news, BundleNews::Failed { .. });
         self.bundles.insert(key.clone(), news);
-        if failed {
-            self.scheduler.fail_bundle(&key);
-        } else {
-            self.scheduler.set_bundle(&key, offer, now);
-        }
+        self.decide(Input::Bundle { key, standing }, now);
     }
 
     // --- workers ---
@@ -154,8 +129,7 @@ impl Supervisor {
                     .with_label_values(&[FaultClass::BootFailed.as_str()])
                     .inc();
                 self.forget(id);
-                self.scheduler
-                    .handle_worker(id, WorkerEvent::SpawnFailed, now);
+                self.hear(id, WorkerEvent::SpawnFailed, now);
             }
         }
     }
@@ -195,6 +169,11 @@ impl Supervisor {
         }
     }
 
+    /// Tells the scheduler.
+    pub(crate) fn hear(&mut self, worker: WorkerId, event: WorkerEvent, now: Instant) {
+        self.decide(Input::Worker { worker, event }, now);
+    }
+
     fn heard(&mut self, id: WorkerId, meaning: Meaning, now: Instant) {
         match meaning {
             Meaning::Nothing => {}
@@ -205,13 +184,13 @@ impl Supervisor {
                         .with_label_values(&[FaultClass::Soft.as_str()])
                         .inc();
                 }
-                self.scheduler.handle_worker(id, event, now);
+                self.hear(id, event, now);
             }
             Meaning::Ready {
-                batch_max,
+                engine,
                 memory,
                 boot_us,
-            } => self.ready(id, batch_max, memory, boot_us, now),
+            } => self.ready(id, engine, memory, boot_us, now),
             Meaning::Step {
                 attempt,
                 stage,
@@ -233,13 +212,18 @@ impl Supervisor {
                 if self.scheduler.carries(id, attempt) {
                     self.frames.insert(attempt, pixels);
                 }
-                self.scheduler
-                    .handle_worker(id, WorkerEvent::Finished { attempt }, now);
+                self.hear(
+                    id,
+                    WorkerEvent::Finished {
+                        attempt,
+                        private_bytes: 0,
+                    },
+                    now,
+                );
             }
             Meaning::Broken { class, reason } => {
                 tracing::error!(worker = %id, %class, reason, "the worker is broken");
-                self.scheduler
-                    .handle_worker(id, WorkerEvent::Broken { class }, now);
+                self.hear(id, WorkerEvent::Broken { class }, now);
             }
         }
     }
@@ -247,7 +231,7 @@ impl Supervisor {
     fn ready(
         &mut self,
         id: WorkerId,
-        batch_max: u32,
+        engine: EngineFacts,
         memory: MemoryUse,
         boot_us: u64,
         now: Instant,
@@ -266,8 +250,14 @@ impl Supervisor {
             worker = %id, slot = %worker.slot, bundle = %worker.bundle, spawn_ms = spawn.as_millis(),
             boot_us, resident_bytes = memory.resident_bytes, "ready"
         );
-        self.scheduler
-            .handle_worker(id, WorkerEvent::Ready { batch_max }, now);
+        self.hear(
+            id,
+            WorkerEvent::Ready {
+                engine,
+                private_bytes: 0,
+            },
+            now,
+        );
     }
 
     fn stepped(
@@ -278,8 +268,15 @@ impl Supervisor {
         (step, of): (u32, u32),
         now: Instant,
     ) {
-        self.scheduler
-            .handle_worker(id, WorkerEvent::Progress { attempt }, now);
+        let denoised = if stage == Stage::Denoise { step } else { 0 };
+        self.hear(
+            id,
+            WorkerEvent::Progress {
+                attempt,
+                step: denoised,
+            },
+            now,
+        );
         if !self.scheduler.carries(id, attempt) {
             return;
         }
@@ -321,8 +318,7 @@ impl Supervisor {
         let report = ExitReport {
             description: how.to_owned(),
         };
-        self.scheduler
-            .handle_worker(id, WorkerEvent::Exited(report), now);
+        self.hear(id, WorkerEvent::Exited(report), now);
     }
 
     fn died(&self, id: WorkerId, class: FaultClass, how: &str, tail: &[String]) {
@@ -367,20 +363,18 @@ impl Supervisor {
         let job = live.job.clone();
         match pixels {
             _ if cancelled => {
-                self.scheduler
-                    .handle_worker(worker, WorkerEvent::Cancelled { attempt }, now);
+                self.hear(worker, WorkerEvent::Cancelled { attempt }, now);
             }
             Ok(pixels) => self.send_generate(worker, attempt, &job, Some(&pixels), now),
             Err(error) => {
                 tracing::error!(%attempt, error, "the given frames could not be read");
                 let message = "the given frames could not be read".to_owned();
-                self.scheduler
-                    .handle_worker(worker, WorkerEvent::Failed { attempt, message }, now);
+                self.hear(worker, WorkerEvent::Failed { attempt, message }, now);
             }
         }
     }
 
-    fn encoded(&mut self, attempt: AttemptId, result: Result<VideoMeta, Failure>) {
+    fn encoded(&mut self, attempt: AttemptId, result: Result<VideoMeta, Failure>, now: Instant) {
         // A job that was cancelled meanwhile has no use for its video; the scheduler discards it.
         let wanted =
             self.jobs.get(attempt.job).is_some() && !self.endings.contains_key(&attempt.job);
@@ -389,7 +383,7 @@ impl Supervisor {
                 self.published.insert(attempt.job, video);
             }
         });
-        self.scheduler.handle_encoded(attempt, result);
+        self.decide(Input::Encoded { attempt, result }, now);
     }
 
     fn ended(&mut self, id: JobId, result: Result<(), WriteError>) {
@@ -440,7 +434,7 @@ impl Supervisor {
     // --- time and the end ---
 
     fn timeout(&mut self, now: Instant) {
-        self.scheduler.handle_timeout(now);
+        self.decide(Input::Timeout, now);
         if self.halt_at.is_some_and(|at| at <= now) {
             self.halt(now);
         }
@@ -452,12 +446,12 @@ impl Supervisor {
         }
         tracing::info!(grace = ?self.drain_grace, running = self.jobs.len(), "draining");
         self.halt_at = Some(now + self.drain_grace);
-        self.scheduler.drain(now);
+        self.decide(Input::Order(Order::Drain), now);
     }
 
     fn halt(&mut self, now: Instant) {
         tracing::warn!("ending at once; unfinished jobs go on at the next start");
         self.halt_at = None;
-        self.scheduler.halt(now);
+        self.decide(Input::Order(Order::Halt), now);
     }
 }

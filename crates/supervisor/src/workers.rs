@@ -5,7 +5,7 @@ use reel_process::WorkerProcess;
 use reel_protocol::{
     Attempt, Capabilities, FailureClass, FromWorker, MemoryUse, Pixels, Stage, Timings, VERSION,
 };
-use reel_scheduler::{WorkerEvent, WorkerId};
+use reel_scheduler::{EngineFacts, WorkerEvent, WorkerId};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ pub(crate) enum Meaning {
     Event(WorkerEvent),
     /// It is READY.
     Ready {
-        batch_max: u32,
+        engine: EngineFacts,
         memory: MemoryUse,
         boot_us: u64,
     },
@@ -187,13 +187,16 @@ impl Worker {
                 self.bundle_id
             ));
         }
-        let batch_max = if capabilities.continuous {
-            capabilities.max_batch
-        } else {
-            1
+        let engine = EngineFacts {
+            // How a batch is formed before it begins is not part of the protocol yet.
+            batch_max: match capabilities.continuous {
+                true => capabilities.max_batch,
+                false => 1,
+            },
+            continuous: capabilities.continuous,
         };
         Meaning::Ready {
-            batch_max,
+            engine,
             memory,
             boot_us,
         }

@@ -243,7 +243,14 @@ async fn every_rejection_has_its_status() {
         mode: Mode::T2v,
     };
     for (rejection, status, retry_after) in [
-        (Rejection::QueueFull { limit: 3 }, 429, Some("5")),
+        (
+            Rejection::QueueFull {
+                limit: 3,
+                retry_after_s: 7,
+            },
+            429,
+            Some("7"),
+        ),
         (Rejection::Draining, 503, Some("10")),
         (Rejection::BundleNotReady(bundle()), 503, Some("10")),
         (Rejection::BundleResting(bundle()), 503, Some("10")),

@@ -7,11 +7,11 @@
     reason = "each test file uses its own part of the bench"
 )]
 
-use reel_domain::{
-    AttemptId, BundleKey, DeviceId, Fps, Guidance, Job, JobId, Mode, Prompt, Sampling, Seed,
-    SlotId, Steps,
+use reel_domain::{AttemptId, BundleKey, Failure, JobId, Mode, Priority, Rejection, TenantName};
+use reel_scheduler::{
+    BundleOffer, BundleStanding, Command, Config, DeviceSpec, EngineFacts, ExitReport, Input,
+    Merge, Order, Profile, RequestDigest, Scheduler, Work, WorkerEvent, WorkerId,
 };
-use reel_scheduler::{BundleOffer, Command, Config, ExitReport, Scheduler, WorkerEvent, WorkerId};
 use std::time::{Duration, Instant};
 
 pub struct Bench {
@@ -32,15 +32,12 @@ pub fn menu() -> Vec<BundleKey> {
         .to_vec()
 }
 
-pub fn slots(devices: u32, per_device: u32) -> Vec<SlotId> {
-    (0..devices)
-        .flat_map(|device| {
-            (0..per_device).map(move |index| SlotId {
-                device: DeviceId(device),
-                index,
-            })
-        })
-        .collect()
+pub fn devices(count: usize, slots: u32) -> Vec<DeviceSpec> {
+    let spec = DeviceSpec {
+        slots,
+        memory_bytes: 0,
+    };
+    vec![spec; count]
 }
 
 pub fn id(number: u8) -> JobId {
@@ -54,67 +51,172 @@ pub fn attempt(job: u8, number: u32) -> AttemptId {
     }
 }
 
-pub fn job(number: u8, bundle: &BundleKey) -> Job {
-    let sampling = Sampling {
-        prompt: Prompt::new("a red circle".into()).unwrap(),
-        negative_prompt: Prompt::optional(String::new()).unwrap(),
-        seed: Seed::new(1).unwrap(),
-        steps: Steps::new(20).unwrap(),
-        guidance: Guidance::new(3.0).unwrap(),
-        fps: Fps::new(8).unwrap(),
-    };
-    Job {
+pub fn job(number: u8, bundle: &BundleKey) -> Work {
+    Work {
         id: id(number),
         bundle: bundle.clone(),
         mode: Mode::T2v,
-        conditioning_frames: 0,
-        sampling,
-        created_at_ms: 0,
+        tenant: TenantName::default(),
+        priority: Priority::Interactive,
+        merge: Merge {
+            never: false,
+            guided: true,
+            signature: 0,
+        },
+        digest: RequestDigest(number.into()),
+    }
+}
+
+pub fn of_tenant(number: u8, bundle: &BundleKey, tenant: &str) -> Work {
+    Work {
+        tenant: tenant.parse().unwrap(),
+        ..job(number, bundle)
+    }
+}
+
+/// Attempts join only where a test says so.
+pub fn unbatched() -> Config {
+    Config {
+        batch_max: 1,
+        ..Config::default()
     }
 }
 
 impl Bench {
     /// One device with `k` slots; every bundle of the menu baked.
     pub fn new(k: u32) -> Self {
-        Self::with(Config::default(), slots(1, k))
+        Self::with(unbatched(), &devices(1, k))
     }
 
-    pub fn with(config: Config, slots: Vec<SlotId>) -> Self {
-        let mut bench = Self {
-            scheduler: Scheduler::new(config, slots, menu()),
-            now: Instant::now(),
-        };
+    pub fn with(config: Config, devices: &[DeviceSpec]) -> Self {
+        let mut bench = Self::unbaked(config, devices);
         for key in menu() {
             bench.offer(&key);
         }
         bench
     }
 
-    pub fn offer(&mut self, key: &BundleKey) {
-        let offer = BundleOffer {
-            modes: vec![Mode::T2v, Mode::I2v],
-        };
-        self.scheduler.set_bundle(key, Some(offer), self.now);
+    pub fn unbaked(config: Config, devices: &[DeviceSpec]) -> Self {
+        Self {
+            scheduler: Scheduler::new(config, devices, menu()),
+            now: Instant::now(),
+        }
     }
 
+    pub fn put(&mut self, input: Input) {
+        self.scheduler.handle(input, self.now);
+    }
+
+    pub fn order(&mut self, order: Order) {
+        self.put(Input::Order(order));
+    }
+
+    pub fn offer(&mut self, key: &BundleKey) {
+        self.offer_with(key, Profile::default());
+    }
+
+    pub fn offer_with(&mut self, key: &BundleKey, profile: Profile) {
+        let offer = BundleOffer {
+            modes: vec![Mode::T2v, Mode::I2v],
+            profile,
+        };
+        self.put(Input::Bundle {
+            key: key.clone(),
+            standing: BundleStanding::Offered(offer),
+        });
+    }
+
+    /// What was decided, but for storing: that goes without saying here.
     pub fn commands(&mut self) -> Vec<Command> {
+        let mut commands = self.every_command();
+        commands.retain(|command| !matches!(command, Command::Store { .. }));
+        commands
+    }
+
+    pub fn every_command(&mut self) -> Vec<Command> {
         std::iter::from_fn(|| self.scheduler.poll_command()).collect()
     }
 
     pub fn submit(&mut self, number: u8, bundle: &BundleKey) {
-        self.scheduler
-            .submit(job(number, bundle), self.now)
-            .unwrap();
-        self.scheduler.handle_stored(id(number), true, self.now);
+        self.submit_work(job(number, bundle));
+    }
+
+    pub fn submit_work(&mut self, work: Work) {
+        let id = work.id;
+        self.put(Input::Submit(work));
+        self.stored(id, true);
+    }
+
+    pub fn stored(&mut self, id: JobId, durable: bool) {
+        self.put(Input::Stored { id, durable });
+    }
+
+    pub fn restore(&mut self, work: Work, attempts: u32) {
+        self.put(Input::Restore { work, attempts });
+    }
+
+    pub fn cancel(&mut self, number: u8) {
+        self.put(Input::Cancel { id: id(number) });
+    }
+
+    /// Why a job is not accepted.
+    pub fn refusal(&mut self, work: Work) -> Option<Rejection> {
+        let id = work.id;
+        self.put(Input::Submit(work));
+        let refusal = self
+            .commands()
+            .into_iter()
+            .find_map(|command| match command {
+                Command::Refuse { rejection, .. } => Some(rejection),
+                _ => None,
+            });
+        if refusal.is_none() {
+            self.stored(id, false);
+        }
+        refusal
     }
 
     pub fn tell(&mut self, worker: u64, event: WorkerEvent) {
-        self.scheduler
-            .handle_worker(WorkerId(worker), event, self.now);
+        self.put(Input::Worker {
+            worker: WorkerId(worker),
+            event,
+        });
     }
 
     pub fn ready(&mut self, worker: u64) {
-        self.tell(worker, WorkerEvent::Ready { batch_max: 8 });
+        self.ready_as(worker, true);
+    }
+
+    pub fn ready_as(&mut self, worker: u64, continuous: bool) {
+        let engine = EngineFacts {
+            batch_max: 8,
+            continuous,
+        };
+        self.tell(
+            worker,
+            WorkerEvent::Ready {
+                engine,
+                private_bytes: 0,
+            },
+        );
+    }
+
+    pub fn started(&mut self, worker: u64, attempt: AttemptId) {
+        self.tell(worker, WorkerEvent::Started { attempt });
+    }
+
+    pub fn finished(&mut self, worker: u64, attempt: AttemptId) {
+        self.tell(
+            worker,
+            WorkerEvent::Finished {
+                attempt,
+                private_bytes: 0,
+            },
+        );
+    }
+
+    pub fn encoded(&mut self, attempt: AttemptId, result: Result<(), Failure>) {
+        self.put(Input::Encoded { attempt, result });
     }
 
     pub fn exit(&mut self, worker: u64) {
@@ -131,7 +233,7 @@ impl Bench {
         let end = self.now + time;
         while let Some(at) = self.scheduler.poll_timeout().filter(|&at| at <= end) {
             self.now = at.max(self.now);
-            self.scheduler.handle_timeout(self.now);
+            self.put(Input::Timeout);
         }
         self.now = end;
     }
@@ -153,14 +255,16 @@ pub fn short(commands: &[Command]) -> Vec<String> {
 
 fn name(command: &Command) -> String {
     match command {
+        Command::Store { id } => format!("store {}", id.as_bytes()[0]),
+        Command::Refuse { id, rejection } => {
+            format!("refuse {} {}", id.as_bytes()[0], rejection.as_str())
+        }
         Command::Spawn {
             slot,
             worker,
             bundle,
         } => format!("spawn {worker} {slot} {}", bundle.shape),
-        Command::Generate {
-            worker, attempt, ..
-        } => format!("generate {worker} {}", brief(*attempt)),
+        Command::Generate { worker, attempt } => format!("generate {worker} {}", brief(*attempt)),
         Command::Cancel { worker, attempt } => format!("cancel {worker} {}", brief(*attempt)),
         Command::Stop { worker } => format!("stop {worker}"),
         Command::Kill { worker, reason } => format!("kill {worker} {reason}"),

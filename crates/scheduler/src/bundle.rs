@@ -1,0 +1,164 @@
+//! What the pool knows of each bundle of the menu: whether it can be served, what it costs, how it has fared.
+
+use crate::input::{BundleOffer, Profile};
+use reel_domain::BundleKey;
+use std::collections::BTreeMap;
+
+/// A bundle by its place on the menu.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct BundleIx(pub(crate) usize);
+
+/// Most attempts in one batch that step times are kept for.
+pub(crate) const BATCH_SIZES: usize = 16;
+
+/// One line of the menu.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    pub(crate) key: BundleKey,
+    /// What it offers; `None` until it is baked.
+    pub(crate) offer: Option<BundleOffer>,
+    /// It could not be baked.
+    pub(crate) failed: bool,
+    /// Never evicted.
+    pub(crate) pinned: bool,
+    pub(crate) profile: Profile,
+    /// Time of one step by the size of the batch (from 1), in microseconds; 0 where it is not measured.
+    pub(crate) step_us: [u64; BATCH_SIZES],
+    /// Its engine lets attempts join at step boundaries.
+    pub(crate) continuous: bool,
+    /// Younger jobs that were started since its oldest job waits without any worker on its way.
+    pub(crate) overtaken: u32,
+    /// Joins that went past its best waiting job, since that waits.
+    pub(crate) passed_by_joins: u32,
+}
+
+impl Bundle {
+    fn new(key: BundleKey, pinned: bool) -> Self {
+        Self {
+            key,
+            offer: None,
+            failed: false,
+            pinned,
+            profile: Profile::default(),
+            step_us: [0; BATCH_SIZES],
+            continuous: true,
+            overtaken: 0,
+            passed_by_joins: 0,
+        }
+    }
+
+    pub(crate) fn learn_spawn(&mut self, us: u64) {
+        learn(&mut self.profile.spawn_us, us);
+    }
+
+    pub(crate) fn learn_service(&mut self, us: u64) {
+        learn(&mut self.profile.service_us, us);
+    }
+
+    /// Memory only grows: a peak that was seen once will be seen again.
+    pub(crate) fn learn_memory(&mut self, private_bytes: u64) {
+        self.profile.private_bytes = self.profile.private_bytes.max(private_bytes);
+    }
+
+    pub(crate) fn learn_step(&mut self, batch: usize, us: u64) {
+        if let Some(known) = self.step_us.get_mut(batch.wrapping_sub(1)) {
+            learn(known, us);
+        }
+    }
+
+    /// Throughput of a batch of `size + 1` over one of `size`, in thousandths; `None` where it is not measured.
+    pub(crate) fn gain_permille(&self, size: usize) -> Option<u64> {
+        let time = |size: usize| {
+            self.step_us
+                .get(size.wrapping_sub(1))
+                .copied()
+                .filter(|&us| us > 0)
+        };
+        let (now, then) = (time(size)?, time(size + 1)?);
+        Some((size as u64 + 1) * now * 1_000 / (size as u64 * then))
+    }
+}
+
+/// A moving average over about four samples, in whole microseconds: the same on every machine.
+fn learn(known: &mut u64, sample: u64) {
+    *known = match *known {
+        0 => sample.max(1),
+        known => ((known * 3 + sample) / 4).max(1),
+    };
+}
+
+/// The menu, by place and by key.
+#[derive(Debug)]
+pub(crate) struct Menu {
+    bundles: Vec<Bundle>,
+    places: BTreeMap<BundleKey, BundleIx>,
+}
+
+impl Menu {
+    pub(crate) fn new(keys: Vec<BundleKey>, pinned: &[BundleKey]) -> Self {
+        let places = keys
+            .iter()
+            .enumerate()
+            .map(|(place, key)| (key.clone(), BundleIx(place)))
+            .collect();
+        let bundles = keys
+            .into_iter()
+            .map(|key| {
+                let pinned = pinned.contains(&key);
+                Bundle::new(key, pinned)
+            })
+            .collect();
+        Self { bundles, places }
+    }
+
+    pub(crate) fn find(&self, key: &BundleKey) -> Option<BundleIx> {
+        self.places.get(key).copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bundles.len()
+    }
+
+    pub(crate) fn indices(&self) -> impl Iterator<Item = BundleIx> + use<> {
+        (0..self.bundles.len()).map(BundleIx)
+    }
+}
+
+impl std::ops::Index<BundleIx> for Menu {
+    type Output = Bundle;
+
+    fn index(&self, place: BundleIx) -> &Bundle {
+        &self.bundles[place.0]
+    }
+}
+
+impl std::ops::IndexMut<BundleIx> for Menu {
+    fn index_mut(&mut self, place: BundleIx) -> &mut Bundle {
+        &mut self.bundles[place.0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gain_of_a_batch_is_its_throughput_over_the_smaller_one() {
+        let key = BundleKey {
+            model: "tiny".parse().expect("a name"),
+            shape: "64x64@17f".parse().expect("a shape"),
+        };
+        let mut bundle = Bundle::new(key, false);
+        assert_eq!(bundle.gain_permille(1), None);
+        bundle.learn_step(1, 100);
+        bundle.learn_step(2, 160);
+        assert_eq!(
+            bundle.gain_permille(1),
+            Some(1_250),
+            "2 per 160 µs over 1 per 100 µs"
+        );
+        bundle.learn_step(2, 320);
+        assert_eq!(bundle.step_us[1], 200, "a moving average");
+        assert_eq!(bundle.gain_permille(1), Some(1_000));
+    }
+}

@@ -1,0 +1,362 @@
+//! Workers to slots.
+//!
+//! A bundle with waiting jobs and no worker claims a place: an empty slot; a slot that only waits to respawn
+//! something that nobody waits for; the least valuable idle worker; and, once younger jobs have overtaken it
+//! [`overtakes_max`](crate::Config::overtakes_max) times, the place of a busy worker when that is through. A
+//! bundle whose workers cannot keep up claims one more where the wait that it saves is longer than the spawn.
+//! What stays empty is filled with the menu, so that first requests find a hot worker.
+
+use crate::bundle::BundleIx;
+use crate::command::{Command, WorkerId};
+use crate::line::{Rank, Wanted};
+use crate::scheduler::Scheduler;
+use crate::slot::{Leaving, Slot, State};
+use crate::timer::Timer;
+use reel_domain::{DeviceId, Rejection};
+use std::time::Instant;
+
+/// What an attempt and a spawn are taken to last until they were measured, in microseconds.
+const UNMEASURED_US: u64 = 1_000_000;
+/// Longest time that a client is told to wait before it asks again, in seconds.
+const RETRY_AFTER_MAX_S: u64 = 600;
+
+impl Scheduler {
+    /// Finds places for workers that are needed, the most urgent first.
+    pub(crate) fn claim(&mut self, now: Instant) {
+        self.keep_who_need_not_leave();
+        let mut claims: Vec<(Rank, BundleIx)> = Vec::new();
+        for bundle in self.menu.indices() {
+            if self.places.of(bundle).coming == 0
+                && self.wants_worker(bundle)
+                && !self.rests_everywhere(bundle, now)
+                && let Some((rank, _)) = self.line.first(Wanted::Any(bundle))
+            {
+                claims.push((rank, bundle));
+            }
+        }
+        claims.sort_unstable();
+        for (_, bundle) in claims {
+            if self.places.starting >= self.config.spawns_max {
+                // The next worker that is ready makes this due again.
+                return;
+            }
+            self.find_place(bundle, now);
+        }
+    }
+
+    /// A bundle has jobs that would be served sooner with one more worker.
+    fn wants_worker(&self, bundle: BundleIx) -> bool {
+        if self.menu[bundle].offer.is_none() || !self.line.has(bundle) {
+            return false;
+        }
+        let workers = self.places.of(bundle).ready as u64;
+        if workers == 0 {
+            return true;
+        }
+        let (spawn, service) = self.times(bundle);
+        let waiting = self.line.count(bundle) as u64;
+        waiting * service / workers > spawn
+    }
+
+    /// Times of a spawn and of an attempt, measured or assumed, in microseconds.
+    fn times(&self, bundle: BundleIx) -> (u64, u64) {
+        let profile = self.menu[bundle].profile;
+        let or_assumed = |us| if us == 0 { UNMEASURED_US } else { us };
+        (or_assumed(profile.spawn_us), or_assumed(profile.service_us))
+    }
+
+    fn find_place(&mut self, bundle: BundleIx, now: Instant) {
+        if let Some(slot) = self.empty_slot(bundle, now) {
+            self.spawn(slot, bundle, now);
+        } else if self.evict_idle(bundle, now) {
+        } else if self.menu[bundle].overtaken >= self.config.overtakes_max {
+            self.drain_busy(bundle, now);
+        }
+    }
+
+    /// A slot without a process on a device where the bundle fits and is not served yet.
+    fn empty_slot(&self, bundle: BundleIx, now: Instant) -> Option<usize> {
+        let nobody_waits = |&&slot: &&usize| {
+            let serves = self.slots[slot].serves();
+            serves.is_none_or(|other| other != bundle && !self.line.has(other))
+        };
+        let vacant = self.places.vacant.iter();
+        let resting = self.places.resting.iter().filter(nobody_waits);
+        vacant
+            .chain(resting)
+            .copied()
+            .find(|&slot| self.can_spawn_on(slot, bundle, now) && self.fits(slot, bundle, &[]))
+    }
+
+    /// The device of a slot may get a worker of this bundle now.
+    fn can_spawn_on(&self, slot: usize, bundle: BundleIx, now: Instant) -> bool {
+        let device = &self.devices[self.slots[slot].id.device.0 as usize];
+        let slots = &self.slots[device.slots()];
+        let starting = |slot: &&Slot| matches!(slot.state, State::Starting { .. });
+        // A second worker of one bundle on one device would only take the first one's share.
+        !device.is_closed()
+            && !slots.iter().any(|slot| slot.serves() == Some(bundle))
+            && slots.iter().filter(starting).count() < self.spawns_allowed(device.id)
+            && !self.rests(device.id, bundle, now)
+    }
+
+    /// Makes room by idle workers of one device: usually one, more where memory is short.
+    fn evict_idle(&mut self, bundle: BundleIx, now: Instant) -> bool {
+        let candidates: Vec<usize> = self.places.idle.iter().map(|&(_, slot)| slot).collect();
+        for &slot in &candidates {
+            if !self.can_spawn_on(slot, bundle, now) || !self.may_evict(slot, bundle, now) {
+                continue;
+            }
+            let Some(victims) = self.victims_with(slot, bundle, &candidates, now) else {
+                continue;
+            };
+            if !self.afford_eviction(slot, bundle, now) {
+                continue;
+            }
+            for &other in &victims[1..] {
+                self.stop(other, None, now);
+            }
+            self.counters.evictions += victims.len() as u64;
+            self.inflation = self.inflation.max(self.slots[slot].price);
+            self.stop(slot, Some(bundle), now);
+            return true;
+        }
+        false
+    }
+
+    /// An idle worker may go: it is not pinned, and was not just used (or somebody waits too long).
+    fn may_evict(&mut self, slot: usize, bundle: BundleIx, now: Instant) -> bool {
+        let Some(ready) = self.slots[slot].ready() else {
+            return false;
+        };
+        if self.menu[ready.bundle].pinned {
+            return false;
+        }
+        let until = ready.used + self.config.residency_min;
+        if until > now && self.menu[bundle].overtaken < self.config.overtakes_max {
+            let device = self.slots[slot].id.device;
+            self.timers.start(Timer::Evict(device), until);
+            return false;
+        }
+        true
+    }
+
+    /// The idle workers of the device of `slot` that have to go, `slot` first; `None`: not enough of them.
+    fn victims_with(
+        &mut self,
+        slot: usize,
+        bundle: BundleIx,
+        candidates: &[usize],
+        now: Instant,
+    ) -> Option<Vec<usize>> {
+        let device = self.slots[slot].id.device;
+        let mut victims = vec![slot];
+        for &other in candidates {
+            if self.fits(slot, bundle, &victims) {
+                return Some(victims);
+            }
+            if other != slot
+                && self.slots[other].id.device == device
+                && self.may_evict(other, bundle, now)
+            {
+                victims.push(other);
+            }
+        }
+        self.fits(slot, bundle, &victims).then_some(victims)
+    }
+
+    /// The device has not spent its time on evictions; a job that was overtaken too often does not ask.
+    fn afford_eviction(&mut self, slot: usize, bundle: BundleIx, now: Instant) -> bool {
+        let (spawn, _) = self.times(bundle);
+        let share = self.config.eviction_share_permille;
+        let id = self.slots[slot].id.device;
+        let device = &mut self.devices[id.0 as usize];
+        let Err(wait) = device.evictions.take(spawn, share, now) else {
+            return true;
+        };
+        if self.menu[bundle].overtaken >= self.config.overtakes_max {
+            return true;
+        }
+        self.counters.evictions_held += 1;
+        self.timers.start(Timer::Evict(id), now + wait);
+        false
+    }
+
+    /// Promises the place of the busy worker that was begun to be used longest ago.
+    fn drain_busy(&mut self, bundle: BundleIx, now: Instant) {
+        // Whether or not one is found: the next try comes after as many more.
+        self.menu[bundle].overtaken = 0;
+        let longest = (0..self.slots.len())
+            .filter_map(|slot| {
+                let ready = self.slots[slot].ready()?;
+                let stays = !ready.is_idle() && ready.leaving == Leaving::No;
+                (stays && !self.menu[ready.bundle].pinned).then_some((ready.used, slot))
+            })
+            .filter(|&(_, slot)| self.can_spawn_on(slot, bundle, now))
+            .filter(|&(_, slot)| self.fits(slot, bundle, &[slot]))
+            .min();
+        if let Some((_, slot)) = longest {
+            self.counters.drains_for_overtaken += 1;
+            self.alter(slot, |slot| {
+                if let Some(ready) = slot.ready_mut() {
+                    ready.leaving = Leaving::For(bundle);
+                }
+            });
+        }
+    }
+
+    /// A worker whose place nobody wants any more stays.
+    fn keep_who_need_not_leave(&mut self) {
+        for slot in self.places.promised.clone() {
+            let Some(ready) = self.slots[slot].ready() else {
+                continue;
+            };
+            let Leaving::For(next) = ready.leaving else {
+                continue;
+            };
+            if next != ready.bundle && !self.wants_worker(next) {
+                self.counters.resurrections += 1;
+                self.alter(slot, |slot| {
+                    if let Some(ready) = slot.ready_mut() {
+                        ready.leaving = Leaving::No;
+                    }
+                });
+            }
+        }
+    }
+
+    // --- memory ---
+
+    /// A worker of this bundle fits on the device of `slot` once `without` are gone.
+    fn fits(&self, slot: usize, bundle: BundleIx, without: &[usize]) -> bool {
+        let device = &self.devices[self.slots[slot].id.device.0 as usize];
+        if device.spec.memory_bytes == 0 {
+            return true;
+        }
+        let mut served: Vec<BundleIx> = device
+            .slots()
+            .filter(|other| *other != slot && !without.contains(other))
+            .filter_map(|other| self.slots[other].serves())
+            .collect();
+        served.push(bundle);
+        self.footprint(&served) + self.config.memory_reserve_bytes <= device.spec.memory_bytes
+    }
+
+    /// Memory of workers of these bundles on one device: the weights of a model count once.
+    fn footprint(&self, bundles: &[BundleIx]) -> u64 {
+        let mut models = Vec::new();
+        let mut bytes = 0;
+        for &bundle in bundles {
+            let profile = self.menu[bundle].profile;
+            let model = &self.menu[bundle].key.model;
+            bytes += profile.private_bytes;
+            if !models.contains(&model) {
+                models.push(model);
+                bytes += profile.weights_bytes;
+            }
+        }
+        bytes
+    }
+
+    /// Some device is large enough for this bundle alone.
+    pub(crate) fn fits_somewhere(&self, bundle: BundleIx) -> Result<(), Rejection> {
+        let needs_bytes = self.footprint(&[bundle]) + self.config.memory_reserve_bytes;
+        let largest = self
+            .devices
+            .iter()
+            .map(|device| match device.spec.memory_bytes {
+                0 => u64::MAX,
+                bytes => bytes,
+            });
+        match largest.max() {
+            Some(device_bytes) if device_bytes < needs_bytes => Err(Rejection::DoesNotFit {
+                bundle: self.menu[bundle].key.clone(),
+                needs_bytes,
+                device_bytes,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// When a new job of this bundle would probably begin, in whole seconds: for whoever is told to come back.
+    pub(crate) fn expected_wait_s(&self, bundle: BundleIx) -> u64 {
+        let (spawn, service) = self.times(bundle);
+        let of = self.places.of(bundle);
+        let workers = of.ready.max(1) as u64;
+        let cold = if of.ready == 0 { spawn } else { 0 };
+        let waiting = self.line.count(bundle) as u64;
+        let us = cold + (waiting + 1) * service / workers;
+        us.div_ceil(1_000_000).clamp(1, RETRY_AFTER_MAX_S)
+    }
+
+    // --- spawns ---
+
+    /// Fills empty slots with what the pool has least of.
+    pub(crate) fn fill(&mut self, now: Instant) {
+        if !self.config.prewarm {
+            return;
+        }
+        for slot in self.places.vacant.clone() {
+            if self.places.starting >= self.config.spawns_max {
+                return;
+            }
+            let scarcest = self
+                .menu
+                .indices()
+                .filter(|&bundle| self.menu[bundle].offer.is_some())
+                .filter(|&bundle| {
+                    self.can_spawn_on(slot, bundle, now) && self.fits(slot, bundle, &[])
+                })
+                .map(|bundle| (self.workers_of(bundle), bundle))
+                .min();
+            // While some bundle is still being baked, places are not given to second workers of others.
+            if let Some((workers, bundle)) = scarcest
+                && (workers == 0 || !self.expects_bakes())
+            {
+                self.spawn(slot, bundle, now);
+            }
+        }
+    }
+
+    fn workers_of(&self, bundle: BundleIx) -> usize {
+        let of = self.places.of(bundle);
+        of.ready + of.coming
+    }
+
+    fn expects_bakes(&self) -> bool {
+        let expected = |bundle| self.menu[bundle].offer.is_none() && !self.menu[bundle].failed;
+        self.menu.indices().any(expected)
+    }
+
+    /// Starts a worker in an empty slot.
+    pub(crate) fn spawn(&mut self, index: usize, bundle: BundleIx, now: Instant) {
+        let worker = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        self.workers.insert(worker, index);
+        self.menu[bundle].overtaken = 0;
+        let slot = self.slots[index].id;
+        self.timers.stop_slot(slot);
+        self.timers
+            .set(Timer::Boot(slot), now + self.config.boot_deadline);
+        self.alter(index, |slot| {
+            slot.state = State::Starting {
+                worker,
+                bundle,
+                since: now,
+            };
+        });
+        self.commands.push_back(Command::Spawn {
+            slot,
+            worker,
+            bundle: self.menu[bundle].key.clone(),
+        });
+    }
+
+    /// A device on probation gets one worker at a time.
+    fn spawns_allowed(&self, device: DeviceId) -> usize {
+        match self.devices[device.0 as usize].trust {
+            crate::device::Trust::Probation => 1,
+            _ => self.config.device_spawns_max,
+        }
+    }
+}

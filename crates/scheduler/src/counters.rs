@@ -1,0 +1,47 @@
+//! What the scheduler did and did not do, counted for metrics.
+
+/// Counts since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Events of workers and attempts that are gone; they were ignored.
+    pub stale_events: u64,
+    /// Attempts that joined a worker with work.
+    pub merges: u64,
+    /// Times that waiting work did not join, by reason.
+    pub not_merged: NotMerged,
+    /// Workers that made room for another bundle.
+    pub evictions: u64,
+    /// Evictions that had to wait for the device's budget.
+    pub evictions_held: u64,
+    /// Busy workers drained because a job was overtaken too often.
+    pub drains_for_overtaken: u64,
+    /// Workers that were to be evicted and stayed after all.
+    pub resurrections: u64,
+    /// Requests put into quarantine.
+    pub quarantined: u64,
+    /// Devices taken out because two different requests died on them.
+    pub devices_suspected: u64,
+}
+
+/// Why waiting work did not join a worker that had room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NotMerged {
+    /// Nothing that waits has what the batch has in common.
+    pub incompatible: u64,
+    /// The measured gain is too small.
+    pub no_gain: u64,
+    /// A job that cannot join was passed by too often.
+    pub fenced: u64,
+}
+
+impl NotMerged {
+    /// Each reason with its count, by the name in metrics.
+    #[must_use]
+    pub const fn by_reason(self) -> [(&'static str, u64); 3] {
+        [
+            ("incompatible", self.incompatible),
+            ("no_gain", self.no_gain),
+            ("fenced", self.fenced),
+        ]
+    }
+}

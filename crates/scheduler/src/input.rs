@@ -1,0 +1,175 @@
+//! Everything that can happen to the pool, as data. A recorded stream of inputs replays decision for decision.
+
+use crate::command::WorkerId;
+use crate::work::{RequestDigest, Work};
+use reel_domain::{AttemptId, BundleKey, DeviceId, Failure, FaultClass, JobId, Mode, SlotId};
+
+/// One thing that happened. [`Scheduler::handle`](crate::Scheduler::handle) takes it together with its time.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// A client wants a video. Answered by [`Command::Refuse`](crate::Command::Refuse), or by
+    /// [`Command::Store`](crate::Command::Store): then the job is held until it is stored.
+    Submit(Work),
+    /// The journal has stored a held job, or could not.
+    Stored {
+        /// Which job.
+        id: JobId,
+        /// It will survive a restart.
+        durable: bool,
+    },
+    /// An earlier run of the supervisor accepted this job and began so many attempts.
+    Restore {
+        /// The job.
+        work: Work,
+        /// Attempts begun then.
+        attempts: u32,
+    },
+    /// A client does not want its video any more.
+    Cancel {
+        /// Which job.
+        id: JobId,
+    },
+    /// A bundle of the menu can be served, cannot be served yet, or never will be.
+    Bundle {
+        /// Which one.
+        key: BundleKey,
+        /// How it stands.
+        standing: BundleStanding,
+    },
+    /// A worker said or did something.
+    Worker {
+        /// Which one.
+        worker: WorkerId,
+        /// What.
+        event: WorkerEvent,
+    },
+    /// The video of an attempt is published, or could not be made.
+    Encoded {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Why not.
+        result: Result<(), Failure>,
+    },
+    /// The time that [`Scheduler::poll_timeout`](crate::Scheduler::poll_timeout) named has come.
+    Timeout,
+    /// An operator wants something.
+    Order(Order),
+}
+
+/// How a bundle stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BundleStanding {
+    /// It is not baked yet.
+    Unbaked,
+    /// It can be served.
+    Offered(BundleOffer),
+    /// It could not be baked.
+    Failed,
+}
+
+/// What a bundle offers, and what was learned about it in earlier runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleOffer {
+    /// The modes that it serves.
+    pub modes: Vec<Mode>,
+    /// What earlier runs measured; zeros where nothing is known.
+    pub profile: Profile,
+}
+
+/// What a bundle costs. Zero means: not measured yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Profile {
+    /// From spawn to READY, in microseconds.
+    pub spawn_us: u64,
+    /// From `Started` to `Finished` of an attempt, in microseconds.
+    pub service_us: u64,
+    /// Memory of the weights, in bytes; shared by the workers of a model on a device.
+    pub weights_bytes: u64,
+    /// Memory of one worker beside the weights, in bytes.
+    pub private_bytes: u64,
+}
+
+/// Something a worker said or did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerEvent {
+    /// It could not be started at all.
+    SpawnFailed,
+    /// It is loaded and waits for work.
+    Ready {
+        /// What its engine can do.
+        engine: EngineFacts,
+        /// Memory beside the weights, in bytes; 0 where it is not measured.
+        private_bytes: u64,
+    },
+    /// An attempt has begun on the device.
+    Started {
+        /// Which one.
+        attempt: AttemptId,
+    },
+    /// An attempt moves.
+    Progress {
+        /// Which one.
+        attempt: AttemptId,
+        /// Denoising steps done; 0 for any other sign of life.
+        step: u32,
+    },
+    /// An attempt's frames exist; the supervisor holds them.
+    Finished {
+        /// Which one.
+        attempt: AttemptId,
+        /// Largest memory beside the weights so far, in bytes; 0 where it is not measured.
+        private_bytes: u64,
+    },
+    /// A cancelled attempt has left the device.
+    Cancelled {
+        /// Which one.
+        attempt: AttemptId,
+    },
+    /// An attempt failed; the worker lives.
+    Failed {
+        /// Which one.
+        attempt: AttemptId,
+        /// For the client.
+        message: String,
+    },
+    /// It said or did something impossible, or said that it cannot go on.
+    Broken {
+        /// How.
+        class: FaultClass,
+    },
+    /// Its process is gone.
+    Exited(ExitReport),
+}
+
+/// What an engine can do, as its `Hello` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineFacts {
+    /// Attempts that it can carry at once.
+    pub batch_max: u32,
+    /// Attempts may join and leave at step boundaries. Otherwise a batch is formed before it begins.
+    pub continuous: bool,
+}
+
+/// How a process ended, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExitReport {
+    /// `status 1`, `signal 9 (SIGKILL)`.
+    pub description: String,
+}
+
+/// What an operator wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Take no new work, finish what runs, stop every worker. What waits stays in the journal.
+    Drain,
+    /// End every worker by force. Its jobs stay unfinished in the journal.
+    Halt,
+    /// Give a device no more work: its workers finish and stop.
+    Cordon(DeviceId),
+    /// Use a device again.
+    Uncordon(DeviceId),
+    /// Replace the worker of a slot by a new one of the same bundle, after what it has.
+    Replace(SlotId),
+    /// Accept a quarantined request again.
+    Release(RequestDigest),
+}

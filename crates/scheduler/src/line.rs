@@ -1,0 +1,400 @@
+//! Jobs that wait: three classes, fair between tenants, first come first served within one.
+//!
+//! Order of two waiting jobs, the first difference decides:
+//!
+//! 1. the class: realtime, interactive, batch
+//! 2. the tenant's virtual time: start-time fair queueing (Goyal, Vin, Cheng 1996). Whoever was served least,
+//!    by cost over weight, goes first; a tenant that was away does not come back with credit
+//! 3. the ticket: the order of acceptance
+//!
+//! A worker serves one bundle, so the question is always "the first waiting job of this bundle" (or of one
+//! lane of it, for a batch). A tenant's job answers only if at most `look_past_max` of that tenant's jobs
+//! wait before it: past that, its older jobs would starve.
+//!
+//! Every operation is logarithmic in the number of waiting jobs.
+
+use crate::bundle::BundleIx;
+use crate::work::Lane;
+use reel_domain::{JobId, Priority, TenantName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+/// Virtual time per unit of cost at weight 1.
+const SCALE: u64 = 1 << 10;
+
+/// A job as the line knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) id: JobId,
+    pub(crate) ticket: u64,
+    pub(crate) priority: Priority,
+    pub(crate) tenant: TenantName,
+    pub(crate) bundle: BundleIx,
+    pub(crate) lane: Lane,
+}
+
+/// Where a job stands in the order of all that wait; smaller goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    priority: Priority,
+    virtual_time: u64,
+    ticket: u64,
+}
+
+/// What a worker may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wanted {
+    /// Anything of a bundle.
+    Any(BundleIx),
+    /// What can join a batch.
+    Lane(BundleIx, Lane),
+}
+
+/// The waiting line.
+#[derive(Debug)]
+pub(crate) struct Line {
+    classes: [Class; 3],
+    /// For people: by class and ticket.
+    order: BTreeMap<(Priority, u64), JobId>,
+    /// Waiting jobs of each bundle.
+    counts: Vec<usize>,
+    look_past_max: usize,
+    class_overtakes_max: u32,
+}
+
+#[derive(Debug, Default)]
+struct Class {
+    tenants: BTreeMap<TenantName, Tenant>,
+    /// The tenants that have something, by what they have; the virtual times may be old (too small).
+    holders: BTreeMap<Wanted, BTreeSet<(u64, TenantName)>>,
+    /// Tenants without a waiting job whose virtual time is still ahead of the class.
+    away: BTreeSet<(u64, TenantName)>,
+    /// The virtual time of what was served last.
+    virtual_time: u64,
+    /// Jobs of more urgent classes that were served while this class had one of the same bundle.
+    overtaken: BTreeMap<BundleIx, u32>,
+}
+
+#[derive(Debug, Default)]
+struct Tenant {
+    virtual_time: u64,
+    line: BTreeMap<u64, JobId>,
+    /// By what is wanted: the virtual time under which [`Class::holders`] has this tenant, and the tickets.
+    holds: BTreeMap<Wanted, (u64, BTreeSet<u64>)>,
+}
+
+impl Waiting {
+    const fn wanted(&self) -> [Wanted; 2] {
+        [
+            Wanted::Any(self.bundle),
+            Wanted::Lane(self.bundle, self.lane),
+        ]
+    }
+}
+
+impl Wanted {
+    const fn bundle(self) -> BundleIx {
+        match self {
+            Self::Any(bundle) | Self::Lane(bundle, _) => bundle,
+        }
+    }
+}
+
+impl Line {
+    pub(crate) fn new(bundles: usize, look_past_max: usize, class_overtakes_max: u32) -> Self {
+        Self {
+            classes: Default::default(),
+            order: BTreeMap::new(),
+            counts: vec![0; bundles],
+            look_past_max,
+            class_overtakes_max,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// By class and acceptance.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = JobId> {
+        self.order.values().copied()
+    }
+
+    pub(crate) fn insert(&mut self, job: &Waiting) {
+        self.order.insert((job.priority, job.ticket), job.id);
+        self.counts[job.bundle.0] += 1;
+        self.classes[job.priority as usize].insert(job);
+    }
+
+    pub(crate) fn remove(&mut self, job: &Waiting) {
+        self.order.remove(&(job.priority, job.ticket));
+        self.counts[job.bundle.0] -= 1;
+        self.classes[job.priority as usize].remove(job);
+    }
+
+    /// Takes out a job that a worker begins, and charges its tenant.
+    pub(crate) fn serve(&mut self, job: &Waiting, cost: u64, weight: u32) {
+        let own = job.priority as usize;
+        self.classes[own].charge(job, cost, weight);
+        self.remove(job);
+        self.classes[own].overtaken.remove(&job.bundle);
+        for class in &mut self.classes[own + 1..] {
+            if class.holders.contains_key(&Wanted::Any(job.bundle)) {
+                *class.overtaken.entry(job.bundle).or_default() += 1;
+            }
+        }
+    }
+
+    /// The job that goes first among those wanted. A class that was overtaken too often goes before all.
+    pub(crate) fn first(&mut self, wanted: Wanted) -> Option<(Rank, JobId)> {
+        let (look_past, overtakes_max) = (self.look_past_max, self.class_overtakes_max);
+        let mut chosen = None;
+        for priority in Priority::ALL {
+            let class = &mut self.classes[priority as usize];
+            let Some((virtual_time, ticket, id)) = class.first(wanted, look_past) else {
+                continue;
+            };
+            let overtaken = class.overtaken.get(&wanted.bundle());
+            let is_due = overtaken.is_some_and(|&times| times >= overtakes_max);
+            if chosen.is_none() || is_due {
+                let rank = Rank {
+                    priority,
+                    virtual_time,
+                    ticket,
+                };
+                chosen = Some((rank, id));
+            }
+        }
+        chosen
+    }
+
+    /// Every waiting job of a bundle.
+    pub(crate) fn of_bundle(&self, bundle: BundleIx) -> Vec<JobId> {
+        let wanted = Wanted::Any(bundle);
+        let mut found = Vec::new();
+        for class in &self.classes {
+            for (_, tenant) in class.holders.get(&wanted).into_iter().flatten() {
+                let tenant = &class.tenants[tenant];
+                let tickets = tenant.holds.get(&wanted).map(|(_, tickets)| tickets);
+                found.extend(
+                    tickets
+                        .into_iter()
+                        .flatten()
+                        .map(|ticket| tenant.line[ticket]),
+                );
+            }
+        }
+        found
+    }
+
+    /// How many jobs of a bundle wait.
+    pub(crate) fn count(&self, bundle: BundleIx) -> usize {
+        self.counts[bundle.0]
+    }
+
+    pub(crate) fn has(&self, bundle: BundleIx) -> bool {
+        self.count(bundle) > 0
+    }
+}
+
+impl Class {
+    fn insert(&mut self, job: &Waiting) {
+        let tenant = self.tenants.entry(job.tenant.clone()).or_default();
+        if tenant.line.is_empty() {
+            self.away.remove(&(tenant.virtual_time, job.tenant.clone()));
+            tenant.virtual_time = tenant.virtual_time.max(self.virtual_time);
+        }
+        tenant.line.insert(job.ticket, job.id);
+        for wanted in job.wanted() {
+            let (recorded, tickets) = tenant
+                .holds
+                .entry(wanted)
+                .or_insert_with(|| (tenant.virtual_time, BTreeSet::new()));
+            if tickets.is_empty() {
+                let holder = (*recorded, job.tenant.clone());
+                self.holders.entry(wanted).or_default().insert(holder);
+            }
+            tickets.insert(job.ticket);
+        }
+    }
+
+    fn remove(&mut self, job: &Waiting) {
+        let Some(tenant) = self.tenants.get_mut(&job.tenant) else {
+            return;
+        };
+        tenant.line.remove(&job.ticket);
+        for wanted in job.wanted() {
+            let Some((recorded, tickets)) = tenant.holds.get_mut(&wanted) else {
+                continue;
+            };
+            tickets.remove(&job.ticket);
+            if !tickets.is_empty() {
+                continue;
+            }
+            let holder = (*recorded, job.tenant.clone());
+            tenant.holds.remove(&wanted);
+            if let Some(holders) = self.holders.get_mut(&wanted) {
+                holders.remove(&holder);
+                if holders.is_empty() {
+                    self.holders.remove(&wanted);
+                }
+            }
+        }
+        if tenant.line.is_empty() {
+            self.away.insert((tenant.virtual_time, job.tenant.clone()));
+            self.forget_the_long_gone();
+        }
+    }
+
+    /// Who is away and not ahead of the class would come back as if it were new.
+    fn forget_the_long_gone(&mut self) {
+        while let Some((virtual_time, name)) = self.away.first() {
+            if *virtual_time > self.virtual_time {
+                return;
+            }
+            self.tenants.remove(name);
+            self.away.pop_first();
+        }
+    }
+
+    fn charge(&mut self, job: &Waiting, cost: u64, weight: u32) {
+        if let Some(tenant) = self.tenants.get_mut(&job.tenant) {
+            self.virtual_time = self.virtual_time.max(tenant.virtual_time);
+            tenant.virtual_time += (cost.max(1) * SCALE / u64::from(weight.max(1))).max(1);
+        }
+    }
+
+    /// Virtual time, ticket and job of the first of what is wanted, within the look-past of its tenant.
+    fn first(&mut self, wanted: Wanted, look_past: usize) -> Option<(u64, u64, JobId)> {
+        let mut after = Bound::Unbounded;
+        loop {
+            let holders = self.holders.get_mut(&wanted)?;
+            let holder = holders
+                .range((after.clone(), Bound::Unbounded))
+                .next()?
+                .clone();
+            let tenant = self.tenants.get_mut(&holder.1)?;
+            let (recorded, tickets) = tenant.holds.get_mut(&wanted)?;
+            if *recorded < tenant.virtual_time {
+                // It was served since it was put here: to its new place, and look again.
+                *recorded = tenant.virtual_time;
+                holders.remove(&holder);
+                holders.insert((tenant.virtual_time, holder.1));
+                continue;
+            }
+            let ticket = *tickets.first()?;
+            let ahead = tenant.line.range(..ticket).take(look_past + 1).count();
+            if ahead <= look_past {
+                return Some((tenant.virtual_time, ticket, tenant.line[&ticket]));
+            }
+            after = Bound::Excluded(holder);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: BundleIx = BundleIx(0);
+    const OTHER: BundleIx = BundleIx(1);
+
+    fn job(ticket: u64, tenant: &str, bundle: BundleIx) -> Waiting {
+        Waiting {
+            id: JobId::from_bytes([u8::try_from(ticket).expect("a small number"); 16]),
+            ticket,
+            priority: Priority::Interactive,
+            tenant: tenant.parse().expect("a name"),
+            bundle,
+            lane: None,
+        }
+    }
+
+    /// The tickets in the order in which a worker of `bundle` would serve them.
+    fn serve_all(line: &mut Line, jobs: &[Waiting], bundle: BundleIx) -> Vec<u64> {
+        let mut served = Vec::new();
+        while let Some((_, id)) = line.first(Wanted::Any(bundle)) {
+            let job = jobs.iter().find(|job| job.id == id).expect("a known job");
+            line.serve(job, 1, if job.tenant.as_str() == "heavy" { 2 } else { 1 });
+            served.push(job.ticket);
+        }
+        served
+    }
+
+    fn line_of(jobs: &[Waiting]) -> Line {
+        let mut line = Line::new(2, 2, 3);
+        jobs.iter().for_each(|job| line.insert(job));
+        line
+    }
+
+    #[test]
+    fn tenants_take_turns_and_each_is_served_in_order() {
+        let jobs: Vec<_> = (0..6)
+            .map(|ticket| job(ticket, if ticket < 4 { "a" } else { "b" }, ONE))
+            .collect();
+        assert_eq!(
+            serve_all(&mut line_of(&jobs), &jobs, ONE),
+            [0, 4, 1, 5, 2, 3]
+        );
+    }
+
+    #[test]
+    fn a_tenant_of_twice_the_weight_is_served_twice_as_often() {
+        let jobs: Vec<_> = (0..9)
+            .map(|ticket| job(ticket, if ticket < 6 { "heavy" } else { "light" }, ONE))
+            .collect();
+        let served = serve_all(&mut line_of(&jobs), &jobs, ONE);
+        let light_among_the_first_six = served[..6].iter().filter(|&&ticket| ticket >= 6).count();
+        assert_eq!(light_among_the_first_six, 2);
+    }
+
+    #[test]
+    fn who_comes_back_has_no_credit_and_who_leaves_keeps_its_debt() {
+        let first: Vec<_> = (0..3).map(|ticket| job(ticket, "a", ONE)).collect();
+        let mut line = line_of(&first);
+        serve_all(&mut line, &first, ONE);
+        let later = [job(3, "a", ONE), job(4, "b", ONE), job(5, "b", ONE)];
+        later.iter().for_each(|job| line.insert(job));
+        assert_eq!(serve_all(&mut line, &later, ONE), [4, 3, 5]);
+    }
+
+    #[test]
+    fn work_too_far_behind_its_tenants_head_waits() {
+        let jobs: Vec<_> = (0..4)
+            .map(|ticket| job(ticket, "a", if ticket == 3 { ONE } else { OTHER }))
+            .collect();
+        let mut line = line_of(&jobs);
+        assert_eq!(
+            line.first(Wanted::Any(ONE)),
+            None,
+            "three wait before it, two may"
+        );
+        line.remove(&jobs[0]);
+        assert_eq!(
+            line.first(Wanted::Any(ONE)).map(|(_, id)| id),
+            Some(jobs[3].id)
+        );
+    }
+
+    #[test]
+    fn urgent_classes_go_first_but_not_for_ever() {
+        let mut jobs: Vec<_> = (0..6).map(|ticket| job(ticket, "a", ONE)).collect();
+        jobs[0].priority = Priority::Batch;
+        let served = serve_all(&mut line_of(&jobs), &jobs, ONE);
+        assert_eq!(
+            served,
+            [1, 2, 3, 0, 4, 5],
+            "after three the batch job is due"
+        );
+    }
+
+    #[test]
+    fn an_empty_line_holds_nothing() {
+        let jobs: Vec<_> = (0..4).map(|ticket| job(ticket, "a", ONE)).collect();
+        let mut line = line_of(&jobs);
+        serve_all(&mut line, &jobs, ONE);
+        let class = &line.classes[Priority::Interactive as usize];
+        assert!(class.holders.is_empty() && !line.has(ONE) && line.len() == 0);
+        assert!(class.tenants.values().all(|tenant| tenant.holds.is_empty()));
+    }
+}

@@ -1,0 +1,97 @@
+//! What operators want: to drain, to take devices out, to replace workers, to release requests.
+
+use crate::command::Command;
+use crate::device::Trust;
+use crate::input::Order;
+use crate::scheduler::Scheduler;
+use crate::slot::{Leaving, State};
+use crate::work::Place;
+use reel_domain::{FaultClass, SlotId};
+use std::time::Instant;
+
+impl Scheduler {
+    pub(crate) fn obey(&mut self, order: Order, now: Instant) {
+        match order {
+            Order::Drain => self.drain(now),
+            Order::Halt => self.halt(now),
+            Order::Cordon(device) if self.knows(device) => {
+                self.set_trust(device, Trust::Cordoned, now);
+            }
+            Order::Uncordon(device) if self.knows(device) => {
+                self.set_trust(device, Trust::Good, now);
+            }
+            Order::Cordon(_) | Order::Uncordon(_) => {}
+            Order::Replace(slot) => self.replace(slot, now),
+            Order::Release(digest) => self.faults.release(digest),
+        }
+    }
+
+    const fn knows(&self, device: reel_domain::DeviceId) -> bool {
+        (device.0 as usize) < self.devices.len()
+    }
+
+    /// Takes no new work, lets workers finish what they have, then stops them.
+    fn drain(&mut self, now: Instant) {
+        self.draining = true;
+        for index in 0..self.slots.len() {
+            self.retire(index, now);
+        }
+    }
+
+    /// Ends every worker by force. Their jobs stay unfinished in the journal for the next run.
+    fn halt(&mut self, now: Instant) {
+        self.drain(now);
+        self.jobs
+            .retain(|_, entry| matches!(entry.place, Place::Queued(_)));
+        self.unsettled = 0;
+        for index in 0..self.slots.len() {
+            if let Some(worker) = self.slots[index].worker() {
+                self.commands.push_back(Command::Kill {
+                    worker,
+                    reason: FaultClass::Hang,
+                });
+                self.timers.stop_slot(self.slots[index].id);
+                self.alter(index, |slot| {
+                    slot.state = State::Killing { worker, next: None }
+                });
+            }
+        }
+    }
+
+    fn replace(&mut self, slot: SlotId, now: Instant) {
+        if !self.knows(slot.device) || slot.index >= self.devices[slot.device.0 as usize].spec.slots
+        {
+            return;
+        }
+        let index = self.index(slot);
+        let Some(ready) = self.slots[index].ready() else {
+            return;
+        };
+        let bundle = ready.bundle;
+        if ready.is_idle() {
+            return self.stop(index, Some(bundle), now);
+        }
+        self.alter(index, |slot| {
+            if let Some(ready) = slot.ready_mut() {
+                ready.leaving = Leaving::For(bundle);
+            }
+        });
+    }
+
+    /// Asks a worker to exit after what it has; a slot that was about to spawn does not.
+    pub(crate) fn retire(&mut self, index: usize, now: Instant) {
+        match &self.slots[index].state {
+            State::Ready(ready) if ready.is_idle() => self.stop(index, None, now),
+            State::Ready(_) => self.alter(index, |slot| {
+                if let Some(ready) = slot.ready_mut() {
+                    ready.leaving = Leaving::Empty;
+                }
+            }),
+            State::Starting { .. } => self.stop(index, None, now),
+            State::Backoff { .. } | State::Stopping { .. } | State::Killing { .. } => {
+                self.give_up_next(index);
+            }
+            State::Vacant => {}
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Which slots can do what, kept up to date: no decision has to look through all slots.
+
+use crate::bundle::BundleIx;
+use crate::slot::{Leaving, Slot, State};
+use crate::work::Lane;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+/// What a slot is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// A worker can be spawned here.
+    Vacant,
+    /// A worker for this bundle is loading.
+    Starting { bundle: BundleIx },
+    /// A worker for this bundle will be spawned here when its place is free.
+    Coming { bundle: BundleIx },
+    /// A worker for this bundle will be spawned here after a pause.
+    Resting { bundle: BundleIx },
+    /// Takes any job of this bundle; may be evicted, the smallest value first.
+    Idle { bundle: BundleIx, value: Value },
+    /// Has work, takes more of the same lane.
+    Joinable {
+        bundle: BundleIx,
+        lane: Lane,
+        load: u32,
+    },
+    /// Has work, takes no more.
+    Full { bundle: BundleIx },
+    /// Has work, and then its place goes to another bundle.
+    Promised { next: BundleIx },
+    /// Nothing can be expected of it.
+    Lost,
+}
+
+/// What an idle worker is worth: a price, and when it was used last.
+pub(crate) type Value = (u64, Instant);
+
+/// Every slot, by what it is good for.
+#[derive(Debug)]
+pub(crate) struct Places {
+    pub(crate) vacant: BTreeSet<usize>,
+    /// Idle workers, the least valuable first.
+    pub(crate) idle: BTreeSet<(Value, usize)>,
+    /// Slots that wait before they spawn again.
+    pub(crate) resting: BTreeSet<usize>,
+    /// Busy workers whose place goes to another bundle afterwards.
+    pub(crate) promised: BTreeSet<usize>,
+    /// Workers that are loading.
+    pub(crate) starting: usize,
+    bundles: Vec<OfBundle>,
+}
+
+/// The workers of one bundle.
+#[derive(Debug, Default)]
+pub(crate) struct OfBundle {
+    pub(crate) idle: BTreeSet<usize>,
+    pub(crate) joinable: BTreeMap<Lane, BTreeSet<(u32, usize)>>,
+    /// READY workers that stay, idle or not.
+    pub(crate) ready: usize,
+    /// Slots where a worker for it is on its way.
+    pub(crate) coming: usize,
+}
+
+impl Places {
+    pub(crate) fn new(bundles: usize, slots: usize) -> Self {
+        Self {
+            vacant: (0..slots).collect(),
+            idle: BTreeSet::new(),
+            resting: BTreeSet::new(),
+            promised: BTreeSet::new(),
+            starting: 0,
+            bundles: (0..bundles).map(|_| OfBundle::default()).collect(),
+        }
+    }
+
+    pub(crate) fn of(&self, bundle: BundleIx) -> &OfBundle {
+        &self.bundles[bundle.0]
+    }
+
+    pub(crate) fn add(&mut self, slot: usize, standing: Standing) {
+        match standing {
+            Standing::Vacant => {
+                self.vacant.insert(slot);
+            }
+            Standing::Starting { bundle } => {
+                self.bundles[bundle.0].coming += 1;
+                self.starting += 1;
+            }
+            Standing::Coming { bundle } => self.bundles[bundle.0].coming += 1,
+            Standing::Resting { bundle } => {
+                self.bundles[bundle.0].coming += 1;
+                self.resting.insert(slot);
+            }
+            Standing::Promised { next } => {
+                self.bundles[next.0].coming += 1;
+                self.promised.insert(slot);
+            }
+            Standing::Idle { bundle, value } => {
+                self.idle.insert((value, slot));
+                let of = &mut self.bundles[bundle.0];
+                of.idle.insert(slot);
+                of.ready += 1;
+            }
+            Standing::Joinable { bundle, lane, load } => {
+                let of = &mut self.bundles[bundle.0];
+                of.joinable.entry(lane).or_default().insert((load, slot));
+                of.ready += 1;
+            }
+            Standing::Full { bundle } => self.bundles[bundle.0].ready += 1,
+            Standing::Lost => {}
+        }
+    }
+
+    pub(crate) fn remove(&mut self, slot: usize, standing: Standing) {
+        match standing {
+            Standing::Vacant => {
+                self.vacant.remove(&slot);
+            }
+            Standing::Starting { bundle } => {
+                self.bundles[bundle.0].coming -= 1;
+                self.starting -= 1;
+            }
+            Standing::Coming { bundle } => self.bundles[bundle.0].coming -= 1,
+            Standing::Resting { bundle } => {
+                self.bundles[bundle.0].coming -= 1;
+                self.resting.remove(&slot);
+            }
+            Standing::Promised { next } => {
+                self.bundles[next.0].coming -= 1;
+                self.promised.remove(&slot);
+            }
+            Standing::Idle { bundle, value } => {
+                self.idle.remove(&(value, slot));
+                let of = &mut self.bundles[bundle.0];
+                of.idle.remove(&slot);
+                of.ready -= 1;
+            }
+            Standing::Joinable { bundle, lane, load } => {
+                let of = &mut self.bundles[bundle.0];
+                of.ready -= 1;
+                if let Some(slots) = of.joinable.get_mut(&lane) {
+                    slots.remove(&(load, slot));
+                    if slots.is_empty() {
+                        of.joinable.remove(&lane);
+                    }
+                }
+            }
+            Standing::Full { bundle } => self.bundles[bundle.0].ready -= 1,
+            Standing::Lost => {}
+        }
+    }
+}
+
+/// What a slot is good for. `closed`: its device takes no new work; `batch_max`: the largest batch allowed.
+pub(crate) fn standing(slot: &Slot, closed: bool, batch_max: u32) -> Standing {
+    match &slot.state {
+        State::Vacant if closed => Standing::Lost,
+        State::Vacant => Standing::Vacant,
+        State::Starting { bundle, .. } => Standing::Starting { bundle: *bundle },
+        State::Backoff { bundle } => Standing::Resting { bundle: *bundle },
+        State::Stopping { next, .. } | State::Killing { next, .. } => match *next {
+            Some(bundle) => Standing::Coming { bundle },
+            None => Standing::Lost,
+        },
+        State::Ready(ready) => match ready.leaving {
+            Leaving::Empty => Standing::Lost,
+            Leaving::For(next) => Standing::Promised { next },
+            Leaving::No if ready.is_idle() => Standing::Idle {
+                bundle: ready.bundle,
+                value: (slot.price, ready.used),
+            },
+            Leaving::No => {
+                let load = u32::try_from(ready.attempts.len()).unwrap_or(u32::MAX);
+                let room = ready.open && load < ready.engine.batch_max.min(batch_max);
+                if room && ready.lane.is_some() {
+                    Standing::Joinable {
+                        bundle: ready.bundle,
+                        lane: ready.lane,
+                        load,
+                    }
+                } else {
+                    Standing::Full {
+                        bundle: ready.bundle,
+                    }
+                }
+            }
+        },
+    }
+}
