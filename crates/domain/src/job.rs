@@ -113,7 +113,7 @@ impl FromStr for JobStatus {
 }
 
 /// How a job ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Its video is published.
     Completed,
@@ -136,7 +136,7 @@ impl Outcome {
 }
 
 /// Why a job failed, for its client and its operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Failure {
     /// A stable name to branch on.
     pub code: FailureCode,

@@ -4,7 +4,7 @@ use crate::mode::Mode;
 use crate::model::BundleKey;
 
 /// A job that the pool does not take.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Rejection {
     /// No more work fits.
     #[error("the queue is full ({limit} jobs); try again in {retry_after_s} s")]

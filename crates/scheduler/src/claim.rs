@@ -24,9 +24,14 @@ impl Scheduler {
     /// Finds places for workers that are needed, the most urgent first.
     pub(crate) fn claim(&mut self, now: Instant) {
         self.keep_who_need_not_leave();
+        let overtaken = std::mem::take(&mut self.overtaken_too_often);
+        if !overtaken && !self.places.may_have_room() {
+            return;
+        }
         let mut claims: Vec<(Rank, BundleIx)> = Vec::new();
         for bundle in self.menu.indices() {
             if self.places.of(bundle).coming == 0
+                && self.places.of(bundle).ready < self.devices.len()
                 && self.wants_worker(bundle)
                 && !self.rests_everywhere(bundle, now)
                 && let Some((rank, _)) = self.line.first(Wanted::Any(bundle))
@@ -102,6 +107,9 @@ impl Scheduler {
 
     /// Makes room by idle workers of one device: usually one, more where memory is short.
     fn evict_idle(&mut self, bundle: BundleIx, now: Instant) -> bool {
+        if self.places.idle.is_empty() {
+            return false;
+        }
         let candidates: Vec<usize> = self.places.idle.iter().map(|&(_, slot)| slot).collect();
         for &slot in &candidates {
             if !self.can_spawn_on(slot, bundle, now) || !self.may_evict(slot, bundle, now) {
@@ -261,21 +269,14 @@ impl Scheduler {
     /// Some device is large enough for this bundle alone.
     pub(crate) fn fits_somewhere(&self, bundle: BundleIx) -> Result<(), Rejection> {
         let needs_bytes = self.footprint(&[bundle]) + self.config.memory_reserve_bytes;
-        let largest = self
-            .devices
-            .iter()
-            .map(|device| match device.spec.memory_bytes {
-                0 => u64::MAX,
-                bytes => bytes,
-            });
-        match largest.max() {
-            Some(device_bytes) if device_bytes < needs_bytes => Err(Rejection::DoesNotFit {
-                bundle: self.menu[bundle].key.clone(),
-                needs_bytes,
-                device_bytes,
-            }),
-            _ => Ok(()),
+        if needs_bytes <= self.largest_device_bytes {
+            return Ok(());
         }
+        Err(Rejection::DoesNotFit {
+            bundle: self.menu[bundle].key.clone(),
+            needs_bytes,
+            device_bytes: self.largest_device_bytes,
+        })
     }
 
     /// When a new job of this bundle would probably begin, in whole seconds: for whoever is told to come back.

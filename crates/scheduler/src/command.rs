@@ -2,6 +2,7 @@
 
 use reel_domain::{AttemptId, BundleKey, FaultClass, JobId, JobStatus, Outcome, Rejection, SlotId};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// One process, ever. Events of an earlier worker of the same slot carry an older number and are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,7 +15,7 @@ impl fmt::Display for WorkerId {
 }
 
 /// An effect that the scheduler decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Command {
     /// A submitted job is accepted, once it is durable.
     Store {
@@ -90,7 +91,7 @@ pub enum Command {
 }
 
 /// A job that goes on has a new status.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JobChange {
     /// Which job.
     pub id: JobId,
@@ -100,4 +101,42 @@ pub struct JobChange {
     pub status: JobStatus,
     /// Where it runs.
     pub slot: Option<SlotId>,
+}
+
+/// A rolling hash of decisions: two runs that decided the same, in the same order, have the same.
+///
+/// FNV-1a, 64 bit (Fowler, Noll, Vo), over what `derive(Hash)` feeds it: the same on every 64-bit
+/// little-endian machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecisionHash(u64);
+
+impl Default for DecisionHash {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl DecisionHash {
+    /// Takes in the next decision.
+    pub fn add(&mut self, command: &Command) {
+        command.hash(self);
+    }
+}
+
+impl Hasher for DecisionHash {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for DecisionHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }

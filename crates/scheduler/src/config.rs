@@ -20,8 +20,8 @@ pub struct Config {
     pub batching: Batching,
     /// Attempts that one worker may carry at once (the engine's own limit holds too).
     pub batch_max: u32,
-    /// How far behind the head of its tenant's line work may be picked for a worker that is hot for it.
-    pub look_past_max: usize,
+    /// Younger jobs of a tenant that may be served before its oldest one, for workers that are hot for them.
+    pub look_past_max: u32,
     /// Younger jobs that may be started while an older one waits for a worker that nobody has: then a busy
     /// worker is drained for it. Also how often joins may go past a job that cannot join.
     pub overtakes_max: u32,

@@ -163,7 +163,9 @@ impl Scheduler {
             if older.is_some_and(|(older, _)| older < rank) {
                 let overtaken = &mut self.menu[bundle].overtaken;
                 *overtaken += 1;
-                self.claims_due |= *overtaken >= self.config.overtakes_max;
+                if *overtaken >= self.config.overtakes_max {
+                    (self.claims_due, self.overtaken_too_often) = (true, true);
+                }
             }
         }
     }

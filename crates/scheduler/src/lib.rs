@@ -35,7 +35,7 @@ mod scheduler;
 mod timer;
 mod view;
 
-pub use command::{Command, JobChange, WorkerId};
+pub use command::{Command, DecisionHash, JobChange, WorkerId};
 pub use config::{Batching, Config, Eviction};
 pub use counters::Counters;
 pub use device::{DeviceSpec, Trust};

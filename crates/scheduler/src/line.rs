@@ -8,8 +8,8 @@
 //! 3. the ticket: the order of acceptance
 //!
 //! A worker serves one bundle, so the question is always "the first waiting job of this bundle" (or of one
-//! lane of it, for a batch). A tenant's job answers only if at most `look_past_max` of that tenant's jobs
-//! wait before it: past that, its older jobs would starve.
+//! lane of it, for a batch). So a tenant's younger jobs may be served before its oldest one, whose bundle is
+//! not hot: `look_past_max` times. Then nothing of that tenant goes but its oldest job.
 //!
 //! Every operation is logarithmic in the number of waiting jobs.
 
@@ -17,7 +17,6 @@ use crate::bundle::BundleIx;
 use crate::work::Lane;
 use reel_domain::{JobId, Priority, TenantName};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 /// Virtual time per unit of cost at weight 1.
 const SCALE: u64 = 1 << 10;
@@ -58,7 +57,7 @@ pub(crate) struct Line {
     order: BTreeMap<(Priority, u64), JobId>,
     /// Waiting jobs of each bundle.
     counts: Vec<usize>,
-    look_past_max: usize,
+    look_past_max: u32,
     class_overtakes_max: u32,
 }
 
@@ -66,7 +65,7 @@ pub(crate) struct Line {
 struct Class {
     tenants: BTreeMap<TenantName, Tenant>,
     /// The tenants that have something, by what they have; the virtual times may be old (too small).
-    holders: BTreeMap<Wanted, BTreeSet<(u64, TenantName)>>,
+    holders: Holders,
     /// Tenants without a waiting job whose virtual time is still ahead of the class.
     away: BTreeSet<(u64, TenantName)>,
     /// The virtual time of what was served last.
@@ -79,8 +78,17 @@ struct Class {
 struct Tenant {
     virtual_time: u64,
     line: BTreeMap<u64, JobId>,
-    /// By what is wanted: the virtual time under which [`Class::holders`] has this tenant, and the tickets.
-    holds: BTreeMap<Wanted, (u64, BTreeSet<u64>)>,
+    holds: BTreeMap<Wanted, Hold>,
+    /// Younger jobs that were served since the oldest one is the oldest.
+    overtaken: u32,
+}
+
+/// A tenant's jobs of one kind.
+#[derive(Debug, Default)]
+struct Hold {
+    tickets: BTreeSet<u64>,
+    /// The virtual time under which [`Class::holders`] has this tenant; `None`: it is not shown there.
+    shown: Option<u64>,
 }
 
 impl Waiting {
@@ -101,7 +109,7 @@ impl Wanted {
 }
 
 impl Line {
-    pub(crate) fn new(bundles: usize, look_past_max: usize, class_overtakes_max: u32) -> Self {
+    pub(crate) fn new(bundles: usize, look_past_max: u32, class_overtakes_max: u32) -> Self {
         Self {
             classes: Default::default(),
             order: BTreeMap::new(),
@@ -123,22 +131,23 @@ impl Line {
     pub(crate) fn insert(&mut self, job: &Waiting) {
         self.order.insert((job.priority, job.ticket), job.id);
         self.counts[job.bundle.0] += 1;
-        self.classes[job.priority as usize].insert(job);
+        self.classes[job.priority as usize].insert(job, self.look_past_max);
     }
 
     pub(crate) fn remove(&mut self, job: &Waiting) {
         self.order.remove(&(job.priority, job.ticket));
         self.counts[job.bundle.0] -= 1;
-        self.classes[job.priority as usize].remove(job);
+        self.classes[job.priority as usize].remove(job, self.look_past_max);
     }
 
     /// Takes out a job that a worker begins, and charges its tenant.
     pub(crate) fn serve(&mut self, job: &Waiting, cost: u64, weight: u32) {
         let own = job.priority as usize;
-        self.classes[own].charge(job, cost, weight);
+        self.classes[own].charge(job, cost, weight, self.look_past_max);
         self.remove(job);
         self.classes[own].overtaken.remove(&job.bundle);
         for class in &mut self.classes[own + 1..] {
+            // What is not shown would not have gone first anyway.
             if class.holders.contains_key(&Wanted::Any(job.bundle)) {
                 *class.overtaken.entry(job.bundle).or_default() += 1;
             }
@@ -147,11 +156,11 @@ impl Line {
 
     /// The job that goes first among those wanted. A class that was overtaken too often goes before all.
     pub(crate) fn first(&mut self, wanted: Wanted) -> Option<(Rank, JobId)> {
-        let (look_past, overtakes_max) = (self.look_past_max, self.class_overtakes_max);
+        let overtakes_max = self.class_overtakes_max;
         let mut chosen = None;
         for priority in Priority::ALL {
             let class = &mut self.classes[priority as usize];
-            let Some((virtual_time, ticket, id)) = class.first(wanted, look_past) else {
+            let Some((virtual_time, ticket, id)) = class.first(wanted) else {
                 continue;
             };
             let overtaken = class.overtaken.get(&wanted.bundle());
@@ -168,23 +177,12 @@ impl Line {
         chosen
     }
 
-    /// Every waiting job of a bundle.
+    /// Every waiting job of a bundle. Walks all tenants: for when the bundle is given up.
     pub(crate) fn of_bundle(&self, bundle: BundleIx) -> Vec<JobId> {
-        let wanted = Wanted::Any(bundle);
-        let mut found = Vec::new();
-        for class in &self.classes {
-            for (_, tenant) in class.holders.get(&wanted).into_iter().flatten() {
-                let tenant = &class.tenants[tenant];
-                let tickets = tenant.holds.get(&wanted).map(|(_, tickets)| tickets);
-                found.extend(
-                    tickets
-                        .into_iter()
-                        .flatten()
-                        .map(|ticket| tenant.line[ticket]),
-                );
-            }
-        }
-        found
+        let tenants = self.classes.iter().flat_map(|class| class.tenants.values());
+        tenants
+            .flat_map(|tenant| tenant.of_bundle(bundle))
+            .collect()
     }
 
     /// How many jobs of a bundle wait.
@@ -198,7 +196,7 @@ impl Line {
 }
 
 impl Class {
-    fn insert(&mut self, job: &Waiting) {
+    fn insert(&mut self, job: &Waiting, look_past: u32) {
         let tenant = self.tenants.entry(job.tenant.clone()).or_default();
         if tenant.line.is_empty() {
             self.away.remove(&(tenant.virtual_time, job.tenant.clone()));
@@ -206,43 +204,74 @@ impl Class {
         }
         tenant.line.insert(job.ticket, job.id);
         for wanted in job.wanted() {
-            let (recorded, tickets) = tenant
+            tenant
                 .holds
                 .entry(wanted)
-                .or_insert_with(|| (tenant.virtual_time, BTreeSet::new()));
-            if tickets.is_empty() {
-                let holder = (*recorded, job.tenant.clone());
-                self.holders.entry(wanted).or_default().insert(holder);
-            }
-            tickets.insert(job.ticket);
+                .or_default()
+                .tickets
+                .insert(job.ticket);
+        }
+        if tenant.is_oldest(job.ticket) {
+            tenant.overtaken = 0;
+            self.show_all(&job.tenant, look_past);
+        } else if tenant.overtaken < look_past {
+            job.wanted()
+                .into_iter()
+                .for_each(|wanted| self.show(&job.tenant, wanted));
         }
     }
 
-    fn remove(&mut self, job: &Waiting) {
+    fn remove(&mut self, job: &Waiting, look_past: u32) {
         let Some(tenant) = self.tenants.get_mut(&job.tenant) else {
             return;
         };
+        let was_oldest = tenant.is_oldest(job.ticket);
+        let was_strict = tenant.overtaken >= look_past;
         tenant.line.remove(&job.ticket);
         for wanted in job.wanted() {
-            let Some((recorded, tickets)) = tenant.holds.get_mut(&wanted) else {
+            let Some(hold) = tenant.holds.get_mut(&wanted) else {
                 continue;
             };
-            tickets.remove(&job.ticket);
-            if !tickets.is_empty() {
-                continue;
-            }
-            let holder = (*recorded, job.tenant.clone());
-            tenant.holds.remove(&wanted);
-            if let Some(holders) = self.holders.get_mut(&wanted) {
-                holders.remove(&holder);
-                if holders.is_empty() {
-                    self.holders.remove(&wanted);
-                }
+            hold.tickets.remove(&job.ticket);
+            if hold.tickets.is_empty() {
+                let shown = hold.shown;
+                tenant.holds.remove(&wanted);
+                hide(&mut self.holders, wanted, &job.tenant, shown);
             }
         }
         if tenant.line.is_empty() {
+            tenant.overtaken = 0;
             self.away.insert((tenant.virtual_time, job.tenant.clone()));
             self.forget_the_long_gone();
+        } else if was_oldest {
+            tenant.overtaken = 0;
+            if was_strict {
+                self.show_all(&job.tenant, look_past);
+            }
+        }
+    }
+
+    /// Shows what of a tenant may be served now: everything, or its oldest job alone.
+    fn show_all(&mut self, name: &TenantName, look_past: u32) {
+        let Some(tenant) = self.tenants.get_mut(name) else {
+            return;
+        };
+        let oldest = tenant.line.keys().next().copied();
+        let strict = tenant.overtaken >= look_past;
+        for (&wanted, hold) in &mut tenant.holds {
+            if !strict || hold.tickets.first().copied() == oldest {
+                hold.show(&mut self.holders, wanted, name, tenant.virtual_time);
+            } else {
+                hide(&mut self.holders, wanted, name, hold.shown.take());
+            }
+        }
+    }
+
+    fn show(&mut self, name: &TenantName, wanted: Wanted) {
+        if let Some(tenant) = self.tenants.get_mut(name)
+            && let Some(hold) = tenant.holds.get_mut(&wanted)
+        {
+            hold.show(&mut self.holders, wanted, name, tenant.virtual_time);
         }
     }
 
@@ -257,37 +286,77 @@ impl Class {
         }
     }
 
-    fn charge(&mut self, job: &Waiting, cost: u64, weight: u32) {
-        if let Some(tenant) = self.tenants.get_mut(&job.tenant) {
-            self.virtual_time = self.virtual_time.max(tenant.virtual_time);
-            tenant.virtual_time += (cost.max(1) * SCALE / u64::from(weight.max(1))).max(1);
+    /// A job is about to be served: its tenant pays, and its oldest job is overtaken if it is another one.
+    fn charge(&mut self, job: &Waiting, cost: u64, weight: u32, look_past: u32) {
+        let Some(tenant) = self.tenants.get_mut(&job.tenant) else {
+            return;
+        };
+        self.virtual_time = self.virtual_time.max(tenant.virtual_time);
+        tenant.virtual_time += (cost.max(1) * SCALE / u64::from(weight.max(1))).max(1);
+        if !tenant.is_oldest(job.ticket) {
+            tenant.overtaken += 1;
+            if tenant.overtaken == look_past {
+                self.show_all(&job.tenant, look_past);
+            }
         }
     }
 
-    /// Virtual time, ticket and job of the first of what is wanted, within the look-past of its tenant.
-    fn first(&mut self, wanted: Wanted, look_past: usize) -> Option<(u64, u64, JobId)> {
-        let mut after = Bound::Unbounded;
+    /// Virtual time, ticket and job of the first of what is wanted.
+    fn first(&mut self, wanted: Wanted) -> Option<(u64, u64, JobId)> {
         loop {
             let holders = self.holders.get_mut(&wanted)?;
-            let holder = holders
-                .range((after.clone(), Bound::Unbounded))
-                .next()?
-                .clone();
-            let tenant = self.tenants.get_mut(&holder.1)?;
-            let (recorded, tickets) = tenant.holds.get_mut(&wanted)?;
-            if *recorded < tenant.virtual_time {
-                // It was served since it was put here: to its new place, and look again.
-                *recorded = tenant.virtual_time;
-                holders.remove(&holder);
-                holders.insert((tenant.virtual_time, holder.1));
-                continue;
+            let (_, name) = holders.first()?;
+            let tenant = self.tenants.get_mut(name)?;
+            let hold = tenant.holds.get_mut(&wanted)?;
+            if hold.shown == Some(tenant.virtual_time) {
+                let ticket = *hold.tickets.first()?;
+                return Some((tenant.virtual_time, ticket, *tenant.line.get(&ticket)?));
             }
-            let ticket = *tickets.first()?;
-            let ahead = tenant.line.range(..ticket).take(look_past + 1).count();
-            if ahead <= look_past {
-                return Some((tenant.virtual_time, ticket, tenant.line[&ticket]));
-            }
-            after = Bound::Excluded(holder);
+            // It was served since it was put here: to its new place, and look again.
+            let (_, name) = holders.pop_first()?;
+            hold.shown = Some(tenant.virtual_time);
+            holders.insert((tenant.virtual_time, name));
+        }
+    }
+}
+
+impl Tenant {
+    fn is_oldest(&self, ticket: u64) -> bool {
+        self.line.keys().next() == Some(&ticket)
+    }
+
+    fn of_bundle(&self, bundle: BundleIx) -> impl Iterator<Item = JobId> {
+        let hold = self.holds.get(&Wanted::Any(bundle));
+        let tickets = hold.into_iter().flat_map(|hold| &hold.tickets);
+        tickets.filter_map(|ticket| self.line.get(ticket).copied())
+    }
+}
+
+type Holders = BTreeMap<Wanted, BTreeSet<(u64, TenantName)>>;
+
+impl Hold {
+    fn show(
+        &mut self,
+        holders: &mut Holders,
+        wanted: Wanted,
+        name: &TenantName,
+        virtual_time: u64,
+    ) {
+        if self.shown.is_none() {
+            self.shown = Some(virtual_time);
+            let of = holders.entry(wanted).or_default();
+            of.insert((virtual_time, name.clone()));
+        }
+    }
+}
+
+fn hide(holders: &mut Holders, wanted: Wanted, name: &TenantName, shown: Option<u64>) {
+    if let Some(virtual_time) = shown
+        && let Some(of) = holders.get_mut(&wanted)
+    {
+        of.remove(&(virtual_time, name.clone()));
+        if of.is_empty() {
+            holders.remove(&wanted);
         }
     }
 }
@@ -359,21 +428,24 @@ mod tests {
     }
 
     #[test]
-    fn work_too_far_behind_its_tenants_head_waits() {
-        let jobs: Vec<_> = (0..4)
-            .map(|ticket| job(ticket, "a", if ticket == 3 { ONE } else { OTHER }))
+    fn the_oldest_job_of_a_tenant_is_overtaken_only_so_often() {
+        let jobs: Vec<_> = (0..5)
+            .map(|ticket| job(ticket, "a", if ticket == 0 { OTHER } else { ONE }))
             .collect();
         let mut line = line_of(&jobs);
-        assert_eq!(
-            line.first(Wanted::Any(ONE)),
-            None,
-            "three wait before it, two may"
-        );
-        line.remove(&jobs[0]);
-        assert_eq!(
-            line.first(Wanted::Any(ONE)).map(|(_, id)| id),
-            Some(jobs[3].id)
-        );
+        assert_eq!(serve_all(&mut line, &jobs, ONE), [1, 2], "and no more");
+        assert_eq!(serve_all(&mut line, &jobs, OTHER), [0]);
+        assert_eq!(serve_all(&mut line, &jobs, ONE), [3, 4]);
+    }
+
+    #[test]
+    fn one_tenants_overtaken_job_holds_up_nobody_else() {
+        let mut jobs: Vec<_> = (0..4)
+            .map(|ticket| job(ticket, "a", if ticket == 0 { OTHER } else { ONE }))
+            .collect();
+        jobs.extend((4..8).map(|ticket| job(ticket, "b", ONE)));
+        let served = serve_all(&mut line_of(&jobs), &jobs, ONE);
+        assert_eq!(served, [1, 4, 2, 5, 6, 7]);
     }
 
     #[test]

@@ -78,6 +78,11 @@ impl Places {
         &self.bundles[bundle.0]
     }
 
+    /// Some slot has no work and might be given to somebody.
+    pub(crate) fn may_have_room(&self) -> bool {
+        !(self.vacant.is_empty() && self.idle.is_empty() && self.resting.is_empty())
+    }
+
     pub(crate) fn add(&mut self, slot: usize, standing: Standing) {
         match standing {
             Standing::Vacant => {

@@ -24,6 +24,8 @@ use std::time::Instant;
 pub struct Scheduler {
     pub(crate) config: Config,
     pub(crate) devices: Vec<Device>,
+    /// Memory of the largest device.
+    pub(crate) largest_device_bytes: u64,
     pub(crate) slots: Vec<Slot>,
     pub(crate) menu: Menu,
     pub(crate) places: Places,
@@ -50,6 +52,8 @@ pub struct Scheduler {
     pub(crate) touched: BTreeSet<BundleIx>,
     /// A bundle may need a worker, or a place for one may be free.
     pub(crate) claims_due: bool,
+    /// Of those, one has waited long enough to get a busy worker's place.
+    pub(crate) overtaken_too_often: bool,
     /// An empty slot may be filled.
     pub(crate) fill_due: bool,
 }
@@ -64,6 +68,7 @@ impl Scheduler {
             places: Places::new(menu.len(), slots.len()),
             line: Line::new(menu.len(), config.look_past_max, config.class_overtakes_max),
             config,
+            largest_device_bytes: largest(specs),
             devices,
             slots,
             menu,
@@ -82,6 +87,7 @@ impl Scheduler {
             inflation: 0,
             touched: BTreeSet::new(),
             claims_due: false,
+            overtaken_too_often: false,
             fill_due: true,
         }
     }
@@ -454,6 +460,14 @@ pub(crate) fn waiting(entry: &Entry) -> Option<Waiting> {
         bundle: entry.bundle,
         lane,
     })
+}
+
+fn largest(specs: &[DeviceSpec]) -> u64 {
+    let limits = specs.iter().map(|spec| match spec.memory_bytes {
+        0 => u64::MAX,
+        bytes => bytes,
+    });
+    limits.max().unwrap_or(u64::MAX)
 }
 
 fn lay_out(specs: &[DeviceSpec]) -> (Vec<Device>, Vec<Slot>) {

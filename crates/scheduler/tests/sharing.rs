@@ -20,7 +20,7 @@ fn batched(batching: Batching) -> Bench {
 }
 
 fn unguided(number: u8) -> Work {
-    let work = job(number, &menu()[0]);
+    let work = of_tenant(number, &menu()[0], "another");
     let merge = Merge {
         guided: false,
         ..work.merge

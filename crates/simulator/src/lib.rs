@@ -1,0 +1,14 @@
+//! The scheduler in a world on paper: traffic, a virtual clock, and workers that cost what bundles cost.
+//!
+//! - [`traffic`]: who asks for what, and when
+//! - [`world`]: carries out what the scheduler decides
+//! - [`report`]: what came of it
+#![forbid(unsafe_code)]
+
+pub mod report;
+pub mod traffic;
+pub mod world;
+
+pub use report::Report;
+pub use traffic::{Arrival, Pattern, Volume, draw};
+pub use world::{BundleCost, Scenario, run};

@@ -1,0 +1,122 @@
+//! What came of a run.
+
+use crate::world::Scenario;
+use reel_scheduler::{Counters, DecisionHash, WorkerId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The figures of one run.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Jobs that were asked for.
+    pub jobs: usize,
+    /// Of these, refused.
+    pub rejections: usize,
+    /// Of these, ended.
+    pub ended: usize,
+    /// Arrival to the start of the attempt: the middle one, the 95th and the 99th of a hundred, the longest.
+    pub waits: [Duration; 4],
+    /// Jobs that found a hot worker with room at once.
+    pub at_once: usize,
+    /// Workers spawned.
+    pub spawns: usize,
+    /// Time spent in spawns.
+    pub spawning: Duration,
+    /// Time in which workers had work.
+    pub busy: Duration,
+    /// Virtual time from the first to the last event.
+    pub span: Duration,
+    /// What the scheduler counted.
+    pub counters: Counters,
+    /// Inputs that the scheduler handled.
+    pub events: u64,
+    /// Hash of every command in order.
+    pub decisions: DecisionHash,
+    /// Real time that the run took.
+    pub wall: Duration,
+}
+
+/// What is written down while a run goes on.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    arrivals: Vec<Duration>,
+    waits: Vec<Option<Duration>>,
+    ended: usize,
+    pub(crate) rejections: usize,
+    pub(crate) events: u64,
+    spawns: usize,
+    spawning: Duration,
+    busy: Duration,
+    busy_since: BTreeMap<WorkerId, Duration>,
+}
+
+impl Tally {
+    pub(crate) fn new(jobs: usize) -> Self {
+        Self {
+            arrivals: vec![Duration::ZERO; jobs],
+            waits: vec![None; jobs],
+            ended: 0,
+            rejections: 0,
+            events: 0,
+            spawns: 0,
+            spawning: Duration::ZERO,
+            busy: Duration::ZERO,
+            busy_since: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn arrives(&mut self, job: usize, at: Duration) {
+        self.arrivals[job] = at;
+    }
+
+    pub(crate) fn begins(&mut self, job: usize, now: Duration, worker: WorkerId) {
+        self.waits[job] = Some(now - self.arrivals[job]);
+        self.busy_since.entry(worker).or_insert(now);
+    }
+
+    pub(crate) fn busy_ends(&mut self, now: Duration, worker: WorkerId, idle: bool) {
+        if idle && let Some(since) = self.busy_since.remove(&worker) {
+            self.busy += now - since;
+        }
+    }
+
+    pub(crate) fn ends(&mut self, _job: usize, _now: Duration) {
+        self.ended += 1;
+    }
+
+    pub(crate) fn spawns(&mut self, time: Duration) {
+        self.spawns += 1;
+        self.spawning += time;
+    }
+
+    pub(crate) fn report(
+        self,
+        scenario: &Scenario,
+        counters: Counters,
+        span: Duration,
+        decisions: DecisionHash,
+        wall: Duration,
+    ) -> Report {
+        let mut waits: Vec<Duration> = self.waits.into_iter().flatten().collect();
+        waits.sort_unstable();
+        let at = |share: usize| {
+            let place = (waits.len() * share / 100).min(waits.len().saturating_sub(1));
+            waits.get(place).copied().unwrap_or_default()
+        };
+        Report {
+            jobs: scenario.arrivals.len(),
+            rejections: self.rejections,
+            ended: self.ended,
+            waits: [at(50), at(95), at(99), at(100)],
+            at_once: waits.iter().take_while(|wait| wait.is_zero()).count(),
+            spawns: self.spawns,
+            spawning: self.spawning,
+            busy: self.busy,
+            span,
+            counters,
+            events: self.events,
+            decisions,
+            wall,
+        }
+    }
+}

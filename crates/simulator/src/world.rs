@@ -1,0 +1,393 @@
+//! A world without processes: workers that start, step and finish on a virtual clock.
+//!
+//! A worker with `n` attempts takes one step of all of them in `1 + (n - 1) * (1 - share)` of the time of one,
+//! where `share` is what a batch has in common: the attempts progress together, each slower than alone.
+
+use crate::report::{Report, Tally};
+use crate::traffic::Arrival;
+use reel_domain::{AttemptId, BundleKey, JobId, Mode};
+use reel_scheduler::{
+    BundleOffer, BundleStanding, Command, Config, DecisionHash, DeviceSpec, EngineFacts,
+    ExitReport, Input, Profile, RequestDigest, Scheduler, Work, WorkerEvent, WorkerId,
+};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::time::{Duration, Instant};
+
+/// What one bundle of the menu costs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BundleCost {
+    /// Which one.
+    pub key: BundleKey,
+    /// From spawn to READY.
+    pub spawn: Duration,
+    /// One attempt, alone on its worker.
+    pub service: Duration,
+    /// Denoising steps of an attempt.
+    pub steps: u32,
+    /// Share of a step's time that a batch has in common, 0 to 1.
+    pub batch_share: f64,
+    /// Memory of the weights, in bytes.
+    pub weights_bytes: u64,
+    /// Memory of a worker beside the weights, in bytes.
+    pub private_bytes: u64,
+}
+
+/// A pool and what it is asked.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// The bounds of the scheduler.
+    pub config: Config,
+    /// The devices.
+    pub devices: Vec<DeviceSpec>,
+    /// The menu.
+    pub menu: Vec<BundleCost>,
+    /// Attempts that a worker can carry at once.
+    pub batch_max: u32,
+    /// The jobs, in the order of their arrival.
+    pub arrivals: Vec<Arrival>,
+}
+
+/// Frames to the published video; the device is free meanwhile.
+const ENCODING: Duration = Duration::from_millis(40);
+/// From the request to stop to the end of a process.
+const EXIT: Duration = Duration::from_millis(20);
+
+/// Something that will happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Happening {
+    Arrives(usize),
+    Ready(WorkerId),
+    /// A step of the attempts that a worker has; of no meaning when those have changed.
+    Pulse(WorkerId, u64, u32),
+    /// The attempt of a worker that is through first; of no meaning when its attempts have changed.
+    Through(WorkerId, u64),
+    Exited(WorkerId),
+    Encoded(AttemptId),
+}
+
+#[derive(Debug)]
+struct Actor {
+    bundle: usize,
+    /// Attempts with the work that is left of each, as time alone on the worker.
+    attempts: Vec<(AttemptId, Duration)>,
+    /// When that was true.
+    at: Duration,
+    /// Counts changes of the attempts.
+    generation: u64,
+}
+
+/// The world of one run.
+struct World<'a> {
+    scenario: &'a Scenario,
+    scheduler: Scheduler,
+    start: Instant,
+    now: Duration,
+    future: BinaryHeap<Reverse<(Duration, u64, Happening)>>,
+    sequence: u64,
+    actors: BTreeMap<WorkerId, Actor>,
+    bundles: HashMap<BundleKey, usize>,
+    tally: Tally,
+    hash: DecisionHash,
+}
+
+/// Runs a scenario to its end.
+#[must_use]
+pub fn run(scenario: &Scenario) -> Report {
+    let begun = Instant::now();
+    let mut world = World::new(scenario);
+    world.open();
+    while let Some(at) = world.next_time() {
+        world.advance(at);
+    }
+    let counters = world.scheduler.counters();
+    world
+        .tally
+        .report(scenario, counters, world.now, world.hash, begun.elapsed())
+}
+
+impl<'a> World<'a> {
+    fn new(scenario: &'a Scenario) -> Self {
+        let keys: Vec<_> = scenario.menu.iter().map(|cost| cost.key.clone()).collect();
+        let bundles = keys.iter().cloned().zip(0..).collect();
+        Self {
+            scheduler: Scheduler::new(scenario.config.clone(), &scenario.devices, keys),
+            scenario,
+            start: begun_somewhere(),
+            now: Duration::ZERO,
+            future: BinaryHeap::new(),
+            sequence: 0,
+            actors: BTreeMap::new(),
+            bundles,
+            tally: Tally::new(scenario.arrivals.len()),
+            hash: DecisionHash::default(),
+        }
+    }
+
+    /// The menu is baked, and the first job is on its way.
+    fn open(&mut self) {
+        for cost in &self.scenario.menu {
+            let profile = Profile {
+                spawn_us: micros(cost.spawn),
+                service_us: micros(cost.service),
+                weights_bytes: cost.weights_bytes,
+                private_bytes: cost.private_bytes,
+            };
+            let standing = BundleStanding::Offered(BundleOffer {
+                modes: vec![Mode::T2v],
+                profile,
+            });
+            let key = cost.key.clone();
+            self.decide(Input::Bundle { key, standing });
+        }
+        self.await_arrival(0);
+    }
+
+    fn await_arrival(&mut self, index: usize) {
+        if let Some(arrival) = self.scenario.arrivals.get(index) {
+            self.will(arrival.at, Happening::Arrives(index));
+        }
+    }
+
+    fn next_time(&self) -> Option<Duration> {
+        let happens = self.future.peek().map(|Reverse((at, ..))| *at);
+        let timer = self.scheduler.poll_timeout();
+        let timer = timer.map(|at| at.saturating_duration_since(self.start));
+        [happens, timer].into_iter().flatten().min()
+    }
+
+    fn advance(&mut self, at: Duration) {
+        self.now = at;
+        let due = self
+            .future
+            .peek()
+            .is_some_and(|Reverse((when, ..))| *when <= at);
+        match self.future.pop().filter(|_| due) {
+            Some(Reverse((_, _, happening))) => self.happen(happening),
+            None => self.decide(Input::Timeout),
+        }
+    }
+
+    fn will(&mut self, at: Duration, happening: Happening) {
+        self.sequence += 1;
+        self.future.push(Reverse((at, self.sequence, happening)));
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Arrives(index) => self.arrives(index),
+            Happening::Ready(worker) => self.ready(worker),
+            Happening::Pulse(worker, generation, step) => self.pulse(worker, generation, step),
+            Happening::Through(worker, generation) => self.through(worker, generation),
+            Happening::Exited(worker) => {
+                if self.actors.remove(&worker).is_some() {
+                    let description = String::new();
+                    self.says(worker, WorkerEvent::Exited(ExitReport { description }));
+                }
+            }
+            Happening::Encoded(attempt) => {
+                let result = Ok(());
+                self.decide(Input::Encoded { attempt, result });
+            }
+        }
+    }
+
+    fn arrives(&mut self, index: usize) {
+        self.await_arrival(index + 1);
+        let arrival = &self.scenario.arrivals[index];
+        let work = Work {
+            id: job_id(index),
+            bundle: self.scenario.menu[arrival.bundle].key.clone(),
+            mode: Mode::T2v,
+            tenant: arrival.tenant.clone(),
+            priority: arrival.priority,
+            merge: arrival.merge,
+            digest: RequestDigest(index as u64),
+        };
+        self.tally.arrives(index, arrival.at);
+        self.decide(Input::Submit(work));
+    }
+
+    fn ready(&mut self, worker: WorkerId) {
+        let Some(actor) = self.actors.get(&worker) else {
+            return;
+        };
+        let private_bytes = self.scenario.menu[actor.bundle].private_bytes;
+        let engine = EngineFacts {
+            batch_max: self.scenario.batch_max,
+            continuous: true,
+        };
+        self.says(
+            worker,
+            WorkerEvent::Ready {
+                engine,
+                private_bytes,
+            },
+        );
+    }
+
+    fn pulse(&mut self, worker: WorkerId, generation: u64, step: u32) {
+        let Some(actor) = self.actors.get(&worker) else {
+            return;
+        };
+        if let Some(&(attempt, _)) = actor.attempts.first()
+            && actor.generation == generation
+        {
+            self.says(worker, WorkerEvent::Progress { attempt, step });
+        }
+    }
+
+    fn through(&mut self, worker: WorkerId, generation: u64) {
+        let Some(actor) = self.actors.get_mut(&worker) else {
+            return;
+        };
+        if actor.generation != generation {
+            return;
+        }
+        let slowness = slowness(&self.scenario.menu[actor.bundle], actor.attempts.len());
+        actor.catch_up(self.now, slowness);
+        let Some(first) = (0..actor.attempts.len()).min_by_key(|&index| actor.attempts[index].1)
+        else {
+            return;
+        };
+        let (attempt, _) = actor.attempts.remove(first);
+        self.tally
+            .busy_ends(self.now, worker, actor.attempts.is_empty());
+        self.plan(worker);
+        let private_bytes = 0;
+        self.says(
+            worker,
+            WorkerEvent::Finished {
+                attempt,
+                private_bytes,
+            },
+        );
+    }
+
+    /// The attempts of a worker changed: what it does next.
+    fn plan(&mut self, worker: WorkerId) {
+        let now = self.now;
+        let Some(actor) = self.actors.get_mut(&worker) else {
+            return;
+        };
+        actor.generation += 1;
+        let generation = actor.generation;
+        let Some(left) = actor.attempts.iter().map(|(_, left)| *left).min() else {
+            return;
+        };
+        let cost = &self.scenario.menu[actor.bundle];
+        let slow = slowness(cost, actor.attempts.len());
+        let learns = actor.attempts.len() > 1 || self.scenario.batch_max > 1;
+        self.will(
+            now + left.mul_f64(slow),
+            Happening::Through(worker, generation),
+        );
+        if learns {
+            let step = cost.service.mul_f64(slow) / cost.steps.max(1);
+            for number in [1, 2] {
+                let at = now + step * number;
+                self.will(at, Happening::Pulse(worker, generation, number));
+            }
+        }
+    }
+
+    fn says(&mut self, worker: WorkerId, event: WorkerEvent) {
+        self.decide(Input::Worker { worker, event });
+    }
+
+    /// Hands something to the scheduler, and carries out what it decides.
+    fn decide(&mut self, input: Input) {
+        self.tally.events += 1;
+        self.scheduler.handle(input, self.start + self.now);
+        while let Some(command) = self.scheduler.poll_command() {
+            self.hash.add(&command);
+            self.perform(command);
+        }
+    }
+
+    fn perform(&mut self, command: Command) {
+        match command {
+            Command::Store { id } => {
+                self.tally.events += 1;
+                let durable = true;
+                let now = self.start + self.now;
+                self.scheduler.handle(Input::Stored { id, durable }, now);
+            }
+            Command::Refuse { .. } => self.tally.rejections += 1,
+            Command::Spawn { worker, bundle, .. } => self.spawn(worker, &bundle),
+            Command::Generate { worker, attempt } => self.generate(worker, attempt),
+            Command::Stop { worker } | Command::Kill { worker, .. } => {
+                self.will(self.now + EXIT, Happening::Exited(worker));
+            }
+            Command::Encode { attempt } => {
+                self.will(self.now + ENCODING, Happening::Encoded(attempt));
+            }
+            Command::End { id, .. } => self.tally.ends(job_index(id), self.now),
+            Command::Cancel { .. } | Command::Discard { .. } | Command::Update { .. } => {}
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, key: &BundleKey) {
+        let bundle = self.bundles[key];
+        let spawn = self.scenario.menu[bundle].spawn;
+        self.tally.spawns(spawn);
+        self.actors.insert(
+            worker,
+            Actor {
+                bundle,
+                attempts: Vec::new(),
+                at: self.now,
+                generation: 0,
+            },
+        );
+        self.will(self.now + spawn, Happening::Ready(worker));
+    }
+
+    fn generate(&mut self, worker: WorkerId, attempt: AttemptId) {
+        let Some(actor) = self.actors.get_mut(&worker) else {
+            return;
+        };
+        let cost = &self.scenario.menu[actor.bundle];
+        actor.catch_up(self.now, slowness(cost, actor.attempts.len()));
+        actor.attempts.push((attempt, cost.service));
+        self.tally.begins(job_index(attempt.job), self.now, worker);
+        self.plan(worker);
+        self.tally.events += 1;
+        let event = WorkerEvent::Started { attempt };
+        let now = self.start + self.now;
+        self.scheduler.handle(Input::Worker { worker, event }, now);
+    }
+}
+
+impl Actor {
+    /// Takes off what was done since the attempts last changed.
+    fn catch_up(&mut self, now: Duration, slowness: f64) {
+        let done = (now - self.at).div_f64(slowness);
+        self.at = now;
+        for (_, left) in &mut self.attempts {
+            *left = left.saturating_sub(done);
+        }
+    }
+}
+
+/// A step of `attempts` over a step of one.
+fn slowness(cost: &BundleCost, attempts: usize) -> f64 {
+    1.0 + attempts.saturating_sub(1) as f64 * (1.0 - cost.batch_share)
+}
+
+/// Virtual time needs some beginning; only differences count.
+fn begun_somewhere() -> Instant {
+    Instant::now()
+}
+
+fn job_id(index: usize) -> JobId {
+    JobId::from_bytes((index as u128).to_le_bytes())
+}
+
+fn job_index(id: JobId) -> usize {
+    usize::try_from(u128::from_le_bytes(*id.as_bytes())).unwrap_or(usize::MAX)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
