@@ -5,14 +5,15 @@ use crate::invalid::{Invalid, quoted};
 use crate::length::Length;
 use crate::offer::{Offer, Size};
 use reel_domain::{
-    BundleKey, Fps, Guidance, Job, JobId, Mode, Prompt, RangeError, Sampling, Seed, Steps,
+    BundleKey, Fps, Guidance, Job, JobId, Mode, Priority, Prompt, RangeError, Sampling, Seed,
+    Sharing, Steps, TenantName,
 };
 
 /// The field that carries the first frame; in a form, a file.
 pub const IMAGE_FIELD: &str = "input_reference";
 
 /// Every field of a request.
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 13] = [
     "prompt",
     "model",
     "size",
@@ -23,6 +24,8 @@ const KNOWN: [&str; 11] = [
     "num_inference_steps",
     "guidance_scale",
     "negative_prompt",
+    "priority",
+    "batch",
     IMAGE_FIELD,
 ];
 
@@ -47,13 +50,19 @@ pub struct CreateVideo {
     pub guidance: Option<Guidance>,
     /// What to steer away from.
     pub negative_prompt: Option<Prompt>,
+    /// How urgent it is.
+    pub priority: Option<Priority>,
+    /// It is never computed together with others.
+    pub alone: bool,
 }
 
 /// What the server adds to a request to make it a job.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Stamp {
     /// The new identity.
     pub id: JobId,
+    /// Who asks.
+    pub tenant: TenantName,
     /// Now, in milliseconds since the Unix epoch.
     pub created_at_ms: u64,
     /// The seed of a request that names none.
@@ -85,6 +94,8 @@ impl CreateVideo {
             steps: small(&mut fields, "num_inference_steps", Steps::new)?,
             guidance: guidance(&mut fields)?,
             negative_prompt: negative_prompt(&mut fields)?,
+            priority: priority(&mut fields)?,
+            alone: alone(&mut fields)?,
         })
     }
 
@@ -115,6 +126,11 @@ impl CreateVideo {
                 guidance: self.guidance.unwrap_or(offer.preset.guidance),
                 fps,
             },
+            sharing: Sharing {
+                tenant: stamp.tenant,
+                priority: self.priority.unwrap_or_default(),
+                alone: self.alone,
+            },
             created_at_ms: stamp.created_at_ms,
         })
     }
@@ -131,6 +147,34 @@ fn negative_prompt(fields: &mut Fields) -> Result<Option<Prompt>, Invalid> {
     text.map(Prompt::optional)
         .transpose()
         .map_err(|error| Invalid::value("negative_prompt", error.to_string()))
+}
+
+fn priority(fields: &mut Fields) -> Result<Option<Priority>, Invalid> {
+    let Some(text) = fields.text("priority")? else {
+        return Ok(None);
+    };
+    match text.parse() {
+        // Segments of sessions are; nothing that is asked for by itself.
+        Ok(Priority::Realtime) | Err(_) => Err(Invalid::value(
+            "priority",
+            format!(
+                "`priority` must be `interactive` or `batch`, not `{}`",
+                quoted(&text)
+            ),
+        )),
+        Ok(priority) => Ok(Some(priority)),
+    }
+}
+
+fn alone(fields: &mut Fields) -> Result<bool, Invalid> {
+    match fields.text("batch")?.as_deref() {
+        None | Some("auto") => Ok(false),
+        Some("never") => Ok(true),
+        Some(other) => Err(Invalid::value(
+            "batch",
+            format!("`batch` must be `auto` or `never`, not `{}`", quoted(other)),
+        )),
+    }
 }
 
 fn size(fields: &mut Fields) -> Result<Option<Size>, Invalid> {
@@ -266,6 +310,7 @@ mod tests {
     fn stamp() -> Stamp {
         Stamp {
             id: JobId::from_bytes([7; 16]),
+            tenant: TenantName::default(),
             created_at_ms: 1,
             seed: Seed::new(42).unwrap(),
             with_image: false,
@@ -287,6 +332,21 @@ mod tests {
     #[track_caller]
     fn assert_shape(body: &str, shape: &str) {
         assert_eq!(job(body).unwrap().bundle.shape.to_string(), shape);
+    }
+
+    #[test]
+    fn how_a_job_shares_the_pool_is_the_clients_to_say() {
+        let job = job(r#"{"prompt": "a", "priority": "batch", "batch": "never"}"#).unwrap();
+        assert_eq!(
+            (job.sharing.priority, job.sharing.alone),
+            (Priority::Batch, true)
+        );
+        assert_refused(
+            r#"{"prompt": "a", "priority": "realtime"}"#,
+            "priority",
+            "interactive",
+        );
+        assert_refused(r#"{"prompt": "a", "batch": "always"}"#, "batch", "never");
     }
 
     #[test]

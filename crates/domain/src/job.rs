@@ -11,6 +11,7 @@ use crate::ids::JobId;
 use crate::mode::Mode;
 use crate::model::BundleKey;
 use crate::sampling::Sampling;
+use crate::tenant::Sharing;
 use std::fmt;
 use std::str::FromStr;
 
@@ -27,6 +28,8 @@ pub struct Job {
     pub conditioning_frames: u32,
     /// What decides the pixels.
     pub sampling: Sampling,
+    /// How it shares the pool with others.
+    pub sharing: Sharing,
     /// When it was accepted, in milliseconds since the Unix epoch.
     pub created_at_ms: u64,
 }

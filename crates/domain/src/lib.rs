@@ -31,4 +31,4 @@ pub use model::{BundleKey, ModelName};
 pub use rejection::Rejection;
 pub use sampling::{Fps, Guidance, Prompt, PromptError, RangeError, Sampling, Seed, Steps};
 pub use shape::{Shape, ShapeError};
-pub use tenant::{Priority, TenantName};
+pub use tenant::{Priority, Sharing, TenantName};

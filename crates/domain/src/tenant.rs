@@ -89,6 +89,17 @@ impl fmt::Display for Priority {
     }
 }
 
+/// How a job shares the pool with others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sharing {
+    /// Whose it is.
+    pub tenant: TenantName,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// It is never computed together with others.
+    pub alone: bool,
+}
+
 /// The text names no priority.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a priority: realtime, interactive or batch")]

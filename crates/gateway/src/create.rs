@@ -4,14 +4,19 @@ use crate::gateway::{Gateway, blocking};
 use crate::respond::ApiError;
 use crate::{intake, videos, view};
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
-use reel_api::{CreateVideo, Stamp};
-use reel_domain::{JobId, Seed, Shape};
+use reel_api::{CreateVideo, Invalid, Stamp};
+use reel_domain::tenant::TenantNameError;
+use reel_domain::{JobId, Seed, Shape, TenantName};
 use reel_pool::Submission;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
+
+/// Where OpenAI's clients name their project.
+const TENANT_HEADER: &str = "openai-project";
 
 /// `POST /v1/videos`: answers when the job is durable.
 pub(crate) async fn create(
@@ -19,8 +24,9 @@ pub(crate) async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let _place = gateway.creates.try_acquire().map_err(|_| ApiError::Shed)?;
+    let tenant = tenant(request.headers())?;
     let upload = intake::read(request, &gateway.config).await?;
-    let stamp = stamp(upload.image.is_some())?;
+    let stamp = stamp(tenant, upload.image.is_some())?;
     let job = CreateVideo::from_fields(upload.fields)?
         .into_job(&view::offers(&gateway.catalog), stamp)?;
     let given = decode(&gateway, upload.image, job.bundle.shape).await?;
@@ -33,9 +39,19 @@ pub(crate) async fn create(
     Ok(videos::respond(view::accepted(job, live)))
 }
 
-fn stamp(with_image: bool) -> Result<Stamp, ApiError> {
+/// Who asks, as they say: the project of OpenAI's clients. A label for fairness, not a proof.
+fn tenant(headers: &HeaderMap) -> Result<TenantName, ApiError> {
+    let Some(value) = headers.get(TENANT_HEADER) else {
+        return Ok(TenantName::default());
+    };
+    let name = value.to_str().unwrap_or_default().parse();
+    name.map_err(|error: TenantNameError| Invalid::value(TENANT_HEADER, error.to_string()).into())
+}
+
+fn stamp(tenant: TenantName, with_image: bool) -> Result<Stamp, ApiError> {
     Ok(Stamp {
         id: JobId::from_bytes(Uuid::now_v7().into_bytes()),
+        tenant,
         created_at_ms: now_ms(),
         seed: random_seed()?,
         with_image,

@@ -2,7 +2,7 @@
 
 use reel_domain::{
     BundleKey, Failure, Fps, Guidance, Job, JobId, JobStatus, Outcome, Prompt, Sampling, Seed,
-    Shape, Steps,
+    Shape, Sharing, Steps,
 };
 use rusqlite::Row;
 use std::fmt::Display;
@@ -57,8 +57,8 @@ pub struct RowError {
 
 /// The columns that [`JobRecord::from_row`] reads.
 pub(crate) const COLUMNS: &str = "id, model, width, height, frames, mode, conditioning_frames, prompt, \
-    negative_prompt, seed, steps, guidance, fps, created_at_ms, status, attempts, started_at_ms, \
-    finished_at_ms, failure_code, failure_message, video_bytes, video_sha256";
+    negative_prompt, seed, steps, guidance, fps, tenant, priority, alone, created_at_ms, status, attempts, \
+    started_at_ms, finished_at_ms, failure_code, failure_message, video_bytes, video_sha256";
 
 impl JobRecord {
     pub(crate) fn from_row(row: &Row<'_>) -> Result<Self, RowError> {
@@ -84,6 +84,11 @@ fn job(row: &Row<'_>) -> Result<Job, RowError> {
         mode: parsed(row, "mode")?,
         conditioning_frames: number(row, "conditioning_frames")?,
         sampling: sampling(row)?,
+        sharing: Sharing {
+            tenant: parsed(row, "tenant")?,
+            priority: parsed(row, "priority")?,
+            alone: column(row, "alone")?,
+        },
         created_at_ms: number(row, "created_at_ms")?,
     })
 }

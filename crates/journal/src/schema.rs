@@ -14,7 +14,10 @@ pub(crate) const BUSY_DEADLINE: Duration = Duration::from_secs(5);
 const APPLICATION_ID: i64 = 0x5265_656c;
 
 /// One script per version; the file's `user_version` counts how many were run.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_jobs.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_jobs.sql"),
+    include_str!("migrations/0002_sharing.sql"),
+];
 
 /// Why the journal cannot be used. Each message says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 use reel_domain::{
-    BundleKey, Failure, FailureCode, Fps, Guidance, Job, JobId, JobStatus, Mode, Outcome, Prompt,
-    Sampling, Seed, Steps,
+    BundleKey, Failure, FailureCode, Fps, Guidance, Job, JobId, JobStatus, Mode, Outcome, Priority,
+    Prompt, Sampling, Seed, Sharing, Steps,
 };
 use reel_journal::{
     Ending, JobRecord, Journal, OpenError, Order, Reader, VideoMeta, WRITES_PER_COMMIT_MAX,
@@ -94,6 +94,11 @@ fn job(number: u8) -> Job {
             steps: Steps::new(200).unwrap(),
             guidance: Guidance::new(3.3).unwrap(),
             fps: Fps::new(8).unwrap(),
+        },
+        sharing: Sharing {
+            tenant: "team-a".parse().unwrap(),
+            priority: Priority::Batch,
+            alone: true,
         },
         created_at_ms: 1_700_000_000_000 + u64::from(number),
     }
@@ -407,6 +412,28 @@ fn a_journal_of_a_later_release_is_refused() {
         matches!(error, OpenError::Newer { found: 99, .. }),
         "{error}"
     );
+}
+
+#[test]
+fn a_journal_of_the_first_version_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = path(directory.path());
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(include_str!("../src/migrations/0001_jobs.sql"))
+        .unwrap();
+    old.pragma_update(None, "application_id", 0x5265_656c)
+        .unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    old.execute_batch(
+        "INSERT INTO jobs (id, model, width, height, frames, mode, conditioning_frames, prompt, \
+         negative_prompt, seed, steps, guidance, fps, created_at_ms, status, attempts) VALUES \
+         (zeroblob(16), 'tiny-shapes', 64, 64, 17, 't2v', 0, 'a', '', 1, 20, 2.0, 8, 1, 'queued', 0)",
+    )
+    .unwrap();
+    drop(old);
+    let (_journal, reader) = Journal::open(&path).unwrap();
+    let [record] = <[_; 1]>::try_from(reader.unfinished().unwrap()).unwrap();
+    assert_eq!(record.job.sharing, Sharing::default());
 }
 
 #[test]

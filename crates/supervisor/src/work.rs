@@ -1,6 +1,6 @@
 //! What the scheduler gets to know of a job: nothing of its text, but digests of it.
 
-use reel_domain::{Job, Priority, TenantName};
+use reel_domain::Job;
 use reel_scheduler::{Merge, RequestDigest, Work};
 use sha2::{Digest, Sha256};
 
@@ -10,10 +10,10 @@ pub(crate) fn work(job: &Job) -> Work {
         id: job.id,
         bundle: job.bundle.clone(),
         mode: job.mode,
-        tenant: TenantName::default(),
-        priority: Priority::Interactive,
+        tenant: job.sharing.tenant.clone(),
+        priority: job.sharing.priority,
         merge: Merge {
-            never: false,
+            never: job.sharing.alone,
             // At or below 1 the engine skips the unconditional pass.
             guided: sampling.guidance.value() > 1.0,
             signature: digest(&[&form(job)]),
@@ -62,7 +62,7 @@ fn digest(parts: &[&str]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reel_domain::{Fps, Guidance, JobId, Mode, Prompt, Sampling, Seed, Steps};
+    use reel_domain::{Fps, Guidance, JobId, Mode, Prompt, Sampling, Seed, Sharing, Steps};
 
     fn job(prompt: &str, seed: u64, steps: u32) -> Job {
         Job {
@@ -81,6 +81,7 @@ mod tests {
                 guidance: Guidance::new(2.0).expect("guidance"),
                 fps: Fps::new(8).expect("fps"),
             },
+            sharing: Sharing::default(),
             created_at_ms: 0,
         }
     }

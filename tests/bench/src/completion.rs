@@ -117,6 +117,7 @@ fn job(setting: &Setting, key: &BundleKey, number: usize) -> anyhow::Result<Job>
             guidance: Guidance::new(defaults.guidance_scale)?,
             fps: Fps::new(defaults.fps)?,
         },
+        sharing: reel_domain::Sharing::default(),
         created_at_ms: 0,
     })
 }

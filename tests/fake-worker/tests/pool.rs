@@ -116,6 +116,7 @@ impl Pool {
                 guidance: Guidance::new(1.0).unwrap(),
                 fps: Fps::new(8).unwrap(),
             },
+            sharing: reel_domain::Sharing::default(),
             created_at_ms: 1,
         }
     }
