@@ -7,7 +7,9 @@ mod catalog;
 mod check;
 mod config;
 mod generate;
+mod replay;
 mod serve;
+mod simulate;
 mod startup;
 
 use clap::{Args, Parser, Subcommand};
@@ -39,6 +41,10 @@ enum Command {
     Check(SettingsArgs),
     /// Ask a running server for one video
     Generate(generate::GenerateArgs),
+    /// Try traffic and policies on a virtual clock, side by side
+    Simulate(simulate::SimulateArgs),
+    /// Decide a recorded run again, or otherwise
+    Replay(replay::ReplayArgs),
 }
 
 /// What overrides the configuration file.
@@ -156,6 +162,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Check(args) => check::run(&args.load()?),
         Command::Generate(args) => generate::run(&args),
+        Command::Simulate(args) => simulate::run_command(&args),
+        Command::Replay(args) => replay::run_command(&args),
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let registry = prometheus::Registry::new();
     announce(config, &devices, unfinished.len());
     let parts = Parts {
-        config: config.scheduler(),
+        config: config.scheduler()?,
         devices,
         slots_per_device: config.pool.slots_per_device,
         menu: catalog::menu(&models),
@@ -64,6 +64,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         ffmpeg,
         spawner,
         registry: registry.clone(),
+        record: startup::recording(config)?,
     };
     let (mut supervisor, pool, handle) = Supervisor::new(parts)?;
     supervisor.restore(unfinished, Instant::now());

@@ -5,9 +5,13 @@ use anyhow::Context;
 use reel_artifacts::Store;
 use reel_journal::{JobRecord, Journal, Reader};
 use reel_supervisor::{Device, devices};
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What recordings are called.
+const RECORDING_EXTENSION: &str = "reelrec";
 
 /// Something that the operator can mend.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,41 @@ pub(crate) fn open_storage(data_dir: &Path) -> anyhow::Result<Storage> {
         unfinished,
         scratch_dir: std::path::absolute(scratch_dir)?,
     })
+}
+
+/// Where this run is recorded, if it is. Older recordings beyond what is kept are removed.
+pub(crate) fn recording(config: &Config) -> anyhow::Result<Option<(PathBuf, u64)>> {
+    if !config.recording.enabled {
+        return Ok(None);
+    }
+    let folder = config.paths.data_dir.join("recordings");
+    let named = || format!("recordings in {}", folder.display());
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(named)?;
+    let mut older = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(named)? {
+        let path = entry.with_context(named)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == RECORDING_EXTENSION)
+        {
+            older.push(path);
+        }
+    }
+    // Names begin with the time, in as many digits.
+    older.sort();
+    let surplus = (older.len() + 1).saturating_sub(config.recording.keep);
+    for path in &older[..surplus] {
+        fs::remove_file(path).with_context(named)?;
+    }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let name = format!("{:013}.{RECORDING_EXTENSION}", now.as_millis());
+    Ok(Some((folder.join(name), config.recording.bytes_max)))
 }
 
 /// The worker program: as configured, or beside this one.

@@ -66,6 +66,25 @@ impl fmt::Display for BundleKey {
     }
 }
 
+/// The text is not `model/shape`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` does not name a bundle; one looks like `tiny-shapes/64x64@17f`")]
+pub struct BundleKeyError(String);
+
+impl FromStr for BundleKey {
+    type Err = BundleKeyError;
+
+    fn from_str(text: &str) -> Result<Self, BundleKeyError> {
+        let parsed = text.split_once('/').and_then(|(model, shape)| {
+            Some(Self {
+                model: model.parse().ok()?,
+                shape: shape.parse().ok()?,
+            })
+        });
+        parsed.ok_or_else(|| BundleKeyError(text.chars().take(128).collect()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -70,7 +70,8 @@ impl Tally {
     }
 
     pub(crate) fn begins(&mut self, job: usize, now: Duration, worker: WorkerId) {
-        self.waits[job] = Some(now - self.arrivals[job]);
+        // Only the first attempt: after a retry the client has waited once.
+        self.waits[job].get_or_insert(now - self.arrivals[job]);
         self.busy_since.entry(worker).or_insert(now);
     }
 
@@ -80,8 +81,18 @@ impl Tally {
         }
     }
 
-    pub(crate) fn ends(&mut self, _job: usize, _now: Duration) {
+    /// One more job, not known before.
+    pub(crate) fn adds(&mut self, at: Duration) {
+        self.arrivals.push(at);
+        self.waits.push(None);
+    }
+
+    pub(crate) const fn ends(&mut self) {
         self.ended += 1;
+    }
+
+    pub(crate) fn spends(&mut self, spawning: Duration) {
+        self.spawning += spawning;
     }
 
     pub(crate) fn spawns(&mut self, time: Duration) {

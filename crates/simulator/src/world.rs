@@ -322,7 +322,7 @@ impl<'a> World<'a> {
             Command::Encode { attempt } => {
                 self.will(self.now + ENCODING, Happening::Encoded(attempt));
             }
-            Command::End { id, .. } => self.tally.ends(job_index(id), self.now),
+            Command::End { .. } => self.tally.ends(),
             Command::Cancel { .. } | Command::Discard { .. } | Command::Update { .. } => {}
         }
     }

@@ -4,6 +4,7 @@
 //! spawning, reading, encoding and storing run beside the loop and come back as events.
 
 use crate::devices::Device;
+use crate::effects::now_ms;
 use crate::encode::Prepared;
 use crate::event::{BundleNews, EVENTS_MAX, Event};
 use crate::jobs::Jobs;
@@ -19,10 +20,11 @@ use reel_pool::handle::POOL_REQUESTS_MAX;
 use reel_pool::{JobBoard, PoolHandle, PoolRequest, PoolState};
 use reel_process::Spawner;
 use reel_protocol::Pixels;
-use reel_scheduler::{Config, DeviceSpec, Input, Scheduler};
-use std::collections::BTreeMap;
+use reel_recording::{Header, Recorder};
+use reel_scheduler::{Command, Config, DeviceSpec, Input, Scheduler};
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -35,7 +37,7 @@ const REQUEST_TURN: u32 = 64;
 pub struct Parts {
     /// The bounds of the scheduler.
     pub config: Config,
-    /// The devices, in the order of their [`DeviceId`]s.
+    /// The devices, in the order of their [ids](reel_domain::DeviceId).
     pub devices: Vec<Device>,
     /// Slots on each device.
     pub slots_per_device: u32,
@@ -57,6 +59,8 @@ pub struct Parts {
     pub spawner: Spawner,
     /// Where metrics are registered.
     pub registry: Registry,
+    /// Where to record what happens, and how many bytes at most.
+    pub record: Option<(PathBuf, u64)>,
 }
 
 /// The worker program and what it needs to find.
@@ -98,6 +102,9 @@ impl SupervisorHandle {
 #[derive(Debug)]
 pub struct Supervisor {
     pub(crate) scheduler: Scheduler,
+    /// What was decided and is still to be done.
+    decided: VecDeque<Command>,
+    recorder: Option<Recorder>,
     pub(crate) jobs: Jobs,
     pub(crate) workers: Workers,
     /// The given frames of jobs that the scheduler has not accepted yet.
@@ -151,7 +158,18 @@ impl Supervisor {
             memory_bytes: 0,
         };
         let specs = vec![spec; parts.devices.len()];
+        let header = Header {
+            config: parts.config.clone(),
+            devices: specs.clone(),
+            menu: parts.menu.clone(),
+            started_at_ms: now_ms(),
+        };
+        let recorder = parts
+            .record
+            .and_then(|(path, bytes_max)| record(&path, &header, bytes_max));
         let mut supervisor = Self {
+            decided: VecDeque::new(),
+            recorder,
             scheduler: Scheduler::new(parts.config, &specs, parts.menu.clone()),
             jobs: Jobs::new(Arc::clone(&board)),
             workers: Workers::default(),
@@ -206,7 +224,7 @@ impl Supervisor {
     pub async fn run(mut self) {
         loop {
             let now = Instant::now();
-            while let Some(command) = self.scheduler.poll_command() {
+            while let Some(command) = self.decided.pop_front() {
                 self.perform(command, now);
             }
             self.publish(now);
@@ -217,11 +235,28 @@ impl Supervisor {
             self.apply(event, Instant::now());
         }
         self.journal.close();
+        if let Some(recorder) = self.recorder.take()
+            && let Err(error) = recorder.close()
+        {
+            tracing::warn!(%error, "the end of the recording could not be written");
+        }
     }
 
     /// The one door to the scheduler.
     pub(crate) fn decide(&mut self, input: Input, now: Instant) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(&input, now);
+        }
         self.scheduler.handle(input, now);
+        while let Some(command) = self.scheduler.poll_command() {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.decision(&command);
+            }
+            self.decided.push_back(command);
+        }
+        if let Some(why) = self.recorder.as_mut().and_then(Recorder::take_end) {
+            tracing::warn!(why, "nothing more is recorded");
+        }
     }
 
     async fn next_event(&mut self) -> Event {
@@ -250,6 +285,17 @@ impl Supervisor {
     /// Every process is gone, every video is published, every row is written.
     fn is_over(&self) -> bool {
         self.scheduler.is_drained() && self.workers.len() == 0 && self.ending == 0
+    }
+}
+
+/// A recording is for later study: without one the pool serves just as well.
+fn record(path: &Path, header: &Header, bytes_max: u64) -> Option<Recorder> {
+    match Recorder::create(path, header, Instant::now(), bytes_max) {
+        Ok(recorder) => Some(recorder),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "nothing is recorded");
+            None
+        }
     }
 }
 

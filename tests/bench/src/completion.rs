@@ -46,6 +46,7 @@ pub(crate) async fn last_step_to_completed(
         ffmpeg: Ffmpeg::locate(None)?,
         spawner: Spawner::start()?,
         registry: prometheus::Registry::new(),
+        record: None,
     };
     let (supervisor, pool, control) = Supervisor::new(parts)?;
     let running = tokio::spawn(supervisor.run());

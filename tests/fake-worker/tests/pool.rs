@@ -68,6 +68,7 @@ impl Pool {
             ffmpeg: Ffmpeg::locate(None).unwrap(),
             spawner: Spawner::start().unwrap(),
             registry: registry.clone(),
+            record: None,
         };
         let (mut supervisor, handle, control) = Supervisor::new(parts).unwrap();
         supervisor.restore(reader.unfinished().unwrap(), Instant::now());

@@ -1,0 +1,59 @@
+//! `reel replay`: decides a recorded run again, or otherwise.
+#![expect(clippy::print_stdout, reason = "the answer is the purpose")]
+
+use crate::config::{Batching, Eviction};
+use crate::simulate;
+use anyhow::Context;
+use clap::Args;
+use reel_recording::Recording;
+use reel_simulator::{observe, run};
+use std::path::PathBuf;
+
+/// Decides everything in a recording again and compares; with a policy, shows what would have been.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// A recording, as `[recording] enabled = true` leaves it under DATA_DIR/recordings
+    file: PathBuf,
+    /// What if the worker that makes room had been chosen like this
+    #[arg(long, value_enum)]
+    eviction: Option<Eviction>,
+    /// What if each device had had so many workers
+    #[arg(long, value_name = "K")]
+    k: Option<u32>,
+    /// What if jobs had shared workers like this
+    #[arg(long, value_enum)]
+    batching: Option<Batching>,
+}
+
+pub(crate) fn run_command(args: &ReplayArgs) -> anyhow::Result<()> {
+    let replay = Recording::open(&args.file)?.replay()?;
+    println!(
+        "{} inputs over {:.1} s, {} decisions, hash {}: the same as recorded, {} checks",
+        replay.inputs,
+        replay.span.as_secs_f64(),
+        replay.commands,
+        replay.decisions,
+        replay.checks
+    );
+    if args.eviction.is_none() && args.k.is_none() && args.batching.is_none() {
+        return Ok(());
+    }
+    let observed = observe(Recording::open(&args.file)?).context("the recording")?;
+    let mut otherwise = observed.scenario.clone();
+    if let Some(eviction) = args.eviction {
+        otherwise.config.eviction = eviction.into();
+    }
+    if let Some(batching) = args.batching {
+        otherwise.config.batching = batching.with_gain(3);
+    }
+    for device in &mut otherwise.devices {
+        device.slots = args.k.unwrap_or(device.slots);
+    }
+    let runs = [
+        ("what happened".to_owned(), observed.report),
+        ("simulated alike".to_owned(), run(&observed.scenario)),
+        ("simulated otherwise".to_owned(), run(&otherwise)),
+    ];
+    simulate::print(&runs);
+    Ok(())
+}

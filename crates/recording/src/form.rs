@@ -1,0 +1,478 @@
+//! How each type is written. The types of the scheduler know nothing of files; these definitions mirror them,
+//! and the compiler says when they no longer do.
+
+use reel_domain::{
+    AttemptId, BundleKey, DeviceId, Failure, FailureCode, FaultClass, JobId, Mode, ModelName,
+    Priority, Shape, SlotId, TenantName,
+};
+use reel_scheduler::{
+    Batching, BundleOffer, BundleStanding, Config, DeviceSpec, EngineFacts, Eviction, ExitReport,
+    Input, Merge, Order, Profile, RequestDigest, Work, WorkerEvent, WorkerId,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a recording begins with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Header {
+    /// The bounds of the scheduler.
+    pub config: Config,
+    /// The devices.
+    pub devices: Vec<DeviceSpec>,
+    /// The menu, in its order.
+    pub menu: Vec<BundleKey>,
+    /// When it was begun, in milliseconds since the Unix epoch.
+    pub started_at_ms: u64,
+}
+
+/// One message of a recording.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Message {
+    Header(Box<HeaderForm>),
+    Input {
+        /// Since the beginning, in nanoseconds.
+        at_ns: u64,
+        #[serde(with = "InputForm")]
+        input: Input,
+    },
+    Check {
+        inputs: u64,
+        decisions: u64,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HeaderForm {
+    #[serde(with = "ConfigForm")]
+    config: Config,
+    devices: Vec<DeviceEntry>,
+    menu: Vec<KeyEntry>,
+    started_at_ms: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct DeviceEntry(#[serde(with = "DeviceSpecForm")] DeviceSpec);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct KeyEntry(#[serde(with = "key")] BundleKey);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ModeEntry(#[serde(with = "text")] Mode);
+
+impl From<&Header> for HeaderForm {
+    fn from(header: &Header) -> Self {
+        Self {
+            config: header.config.clone(),
+            devices: header.devices.iter().copied().map(DeviceEntry).collect(),
+            menu: header.menu.iter().cloned().map(KeyEntry).collect(),
+            started_at_ms: header.started_at_ms,
+        }
+    }
+}
+
+impl From<HeaderForm> for Header {
+    fn from(form: HeaderForm) -> Self {
+        Self {
+            config: form.config,
+            devices: form.devices.into_iter().map(|entry| entry.0).collect(),
+            menu: form.menu.into_iter().map(|entry| entry.0).collect(),
+            started_at_ms: form.started_at_ms,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "DeviceSpec")]
+struct DeviceSpecForm {
+    slots: u32,
+    memory_bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Config")]
+struct ConfigForm {
+    queue_jobs_max: usize,
+    tenant_jobs_max: usize,
+    #[serde(with = "weights")]
+    weights: BTreeMap<TenantName, u32>,
+    attempts_max: u32,
+    #[serde(with = "BatchingForm")]
+    batching: Batching,
+    batch_max: u32,
+    look_past_max: u32,
+    overtakes_max: u32,
+    class_overtakes_max: u32,
+    #[serde(with = "EvictionForm")]
+    eviction: Eviction,
+    #[serde(with = "keys")]
+    pinned: Vec<BundleKey>,
+    residency_min: Duration,
+    eviction_share_permille: u64,
+    prewarm: bool,
+    device_spawns_max: usize,
+    spawns_max: usize,
+    memory_reserve_bytes: u64,
+    boot_deadline: Duration,
+    progress_deadline: Duration,
+    cancel_deadline: Duration,
+    stop_grace: Duration,
+    backoff_min: Duration,
+    backoff_max: Duration,
+    boot_failures_max: u32,
+    deaths_per_request_max: u32,
+    quarantine_max: usize,
+    probation_after: Duration,
+    seed: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Batching")]
+enum BatchingForm {
+    Off,
+    Fixed,
+    Profit { gain_permille: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Eviction")]
+enum EvictionForm {
+    Lru,
+    Priced,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Input")]
+enum InputForm {
+    Submit(#[serde(with = "WorkForm")] Work),
+    Stored {
+        #[serde(with = "job_id")]
+        id: JobId,
+        durable: bool,
+    },
+    Restore {
+        #[serde(with = "WorkForm")]
+        work: Work,
+        attempts: u32,
+    },
+    Cancel {
+        #[serde(with = "job_id")]
+        id: JobId,
+    },
+    Bundle {
+        #[serde(with = "key")]
+        key: BundleKey,
+        #[serde(with = "StandingForm")]
+        standing: BundleStanding,
+    },
+    Worker {
+        #[serde(with = "WorkerIdForm")]
+        worker: WorkerId,
+        #[serde(with = "EventForm")]
+        event: WorkerEvent,
+    },
+    Encoded {
+        #[serde(with = "attempt")]
+        attempt: AttemptId,
+        #[serde(with = "encoded")]
+        result: Result<(), Failure>,
+    },
+    Timeout,
+    Order(#[serde(with = "OrderForm")] Order),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Work")]
+struct WorkForm {
+    #[serde(with = "job_id")]
+    id: JobId,
+    #[serde(with = "key")]
+    bundle: BundleKey,
+    #[serde(with = "text")]
+    mode: Mode,
+    #[serde(with = "text")]
+    tenant: TenantName,
+    #[serde(with = "text")]
+    priority: Priority,
+    #[serde(with = "MergeForm")]
+    merge: Merge,
+    #[serde(with = "DigestForm")]
+    digest: RequestDigest,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Merge")]
+struct MergeForm {
+    never: bool,
+    guided: bool,
+    signature: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RequestDigest")]
+struct DigestForm(u64);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "WorkerId")]
+struct WorkerIdForm(u64);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "BundleStanding")]
+enum StandingForm {
+    Unbaked,
+    Offered(#[serde(with = "OfferForm")] BundleOffer),
+    Failed,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "BundleOffer")]
+struct OfferForm {
+    #[serde(with = "modes")]
+    modes: Vec<Mode>,
+    #[serde(with = "ProfileForm")]
+    profile: Profile,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Profile")]
+struct ProfileForm {
+    spawn_us: u64,
+    service_us: u64,
+    weights_bytes: u64,
+    private_bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "WorkerEvent")]
+enum EventForm {
+    SpawnFailed,
+    Ready {
+        #[serde(with = "EngineForm")]
+        engine: EngineFacts,
+        private_bytes: u64,
+    },
+    Started {
+        #[serde(with = "attempt")]
+        attempt: AttemptId,
+    },
+    Progress {
+        #[serde(with = "attempt")]
+        attempt: AttemptId,
+        step: u32,
+    },
+    Finished {
+        #[serde(with = "attempt")]
+        attempt: AttemptId,
+        private_bytes: u64,
+    },
+    Cancelled {
+        #[serde(with = "attempt")]
+        attempt: AttemptId,
+    },
+    Failed {
+        #[serde(with = "attempt")]
+        attempt: AttemptId,
+        message: String,
+    },
+    Broken {
+        #[serde(with = "fault")]
+        class: FaultClass,
+    },
+    Exited(#[serde(with = "ExitForm")] ExitReport),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "EngineFacts")]
+struct EngineForm {
+    batch_max: u32,
+    continuous: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ExitReport")]
+struct ExitForm {
+    description: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "DeviceId")]
+struct DeviceIdForm(u32);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "SlotId")]
+struct SlotIdForm {
+    #[serde(with = "DeviceIdForm")]
+    device: DeviceId,
+    index: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Order")]
+enum OrderForm {
+    Drain,
+    Halt,
+    Cordon(#[serde(with = "DeviceIdForm")] DeviceId),
+    Uncordon(#[serde(with = "DeviceIdForm")] DeviceId),
+    Replace(#[serde(with = "SlotIdForm")] SlotId),
+    Release(#[serde(with = "DigestForm")] RequestDigest),
+}
+
+/// What has a name is written as its name.
+mod text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+mod job_id {
+    use super::JobId;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(id: &JobId, to: S) -> Result<S::Ok, S::Error> {
+        id.as_bytes().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<JobId, D::Error> {
+        Ok(JobId::from_bytes(Deserialize::deserialize(from)?))
+    }
+}
+
+mod attempt {
+    use super::{AttemptId, JobId};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(id: &AttemptId, to: S) -> Result<S::Ok, S::Error> {
+        (id.job.as_bytes(), id.number).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<AttemptId, D::Error> {
+        let (job, number) = Deserialize::deserialize(from)?;
+        let job = JobId::from_bytes(job);
+        Ok(AttemptId { job, number })
+    }
+}
+
+mod key {
+    use super::{BundleKey, ModelName, Shape};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(key: &BundleKey, to: S) -> Result<S::Ok, S::Error> {
+        (key.model.as_str(), key.shape.to_string()).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BundleKey, D::Error> {
+        let (model, shape): (String, String) = Deserialize::deserialize(from)?;
+        let model: ModelName = model.parse().map_err(D::Error::custom)?;
+        let shape: Shape = shape.parse().map_err(D::Error::custom)?;
+        Ok(BundleKey { model, shape })
+    }
+}
+
+mod keys {
+    use super::{BundleKey, KeyEntry};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(keys: &[BundleKey], to: S) -> Result<S::Ok, S::Error> {
+        let entries: Vec<_> = keys.iter().cloned().map(KeyEntry).collect();
+        entries.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<BundleKey>, D::Error> {
+        let entries = Vec::<KeyEntry>::deserialize(from)?;
+        Ok(entries.into_iter().map(|entry| entry.0).collect())
+    }
+}
+
+mod modes {
+    use super::{Mode, ModeEntry};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(modes: &[Mode], to: S) -> Result<S::Ok, S::Error> {
+        let entries: Vec<_> = modes.iter().copied().map(ModeEntry).collect();
+        entries.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Mode>, D::Error> {
+        let entries = Vec::<ModeEntry>::deserialize(from)?;
+        Ok(entries.into_iter().map(|entry| entry.0).collect())
+    }
+}
+
+mod weights {
+    use super::{BTreeMap, TenantName};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    type Weights = BTreeMap<TenantName, u32>;
+
+    pub(super) fn serialize<S: Serializer>(weights: &Weights, to: S) -> Result<S::Ok, S::Error> {
+        let named: BTreeMap<_, _> = weights
+            .iter()
+            .map(|(name, weight)| (name.as_str(), weight))
+            .collect();
+        named.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Weights, D::Error> {
+        let named = BTreeMap::<String, u32>::deserialize(from)?;
+        let parsed = named
+            .into_iter()
+            .map(|(name, weight)| Ok((name.parse()?, weight)));
+        let parsed: Result<Weights, reel_domain::tenant::TenantNameError> = parsed.collect();
+        parsed.map_err(D::Error::custom)
+    }
+}
+
+mod fault {
+    use super::FaultClass;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(class: &FaultClass, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(class)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<FaultClass, D::Error> {
+        let name = String::deserialize(from)?;
+        let found = FaultClass::ALL
+            .into_iter()
+            .find(|class| class.as_str() == name);
+        found.ok_or_else(|| D::Error::custom(format!("`{name}` is not a class of faults")))
+    }
+}
+
+mod encoded {
+    use super::{Failure, FailureCode};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    type Outcome = Result<(), Failure>;
+
+    pub(super) fn serialize<S: Serializer>(result: &Outcome, to: S) -> Result<S::Ok, S::Error> {
+        let failure = result.as_ref().err();
+        let parts = failure.map(|failure| (failure.code.as_str(), failure.message.as_str()));
+        parts.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Outcome, D::Error> {
+        let Some((code, message)) = Option::<(String, String)>::deserialize(from)? else {
+            return Ok(Ok(()));
+        };
+        let code: FailureCode = code.parse().map_err(D::Error::custom)?;
+        Ok(Err(Failure { code, message }))
+    }
+}

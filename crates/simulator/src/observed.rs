@@ -1,0 +1,227 @@
+//! A recorded run in the figures of a simulated one, and as traffic to try otherwise.
+
+use crate::report::{Report, Tally};
+use crate::traffic::Arrival;
+use crate::world::{BundleCost, Scenario};
+use reel_domain::{AttemptId, BundleKey, JobId};
+use reel_recording::read::Event;
+use reel_recording::{ReadError, Recording};
+use reel_scheduler::{
+    Command, DecisionHash, Input, Profile, Scheduler, Work, WorkerEvent, WorkerId,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+/// What a bundle is taken to cost that nobody measured in the recording.
+const UNMEASURED: Duration = Duration::from_secs(1);
+/// Steps of an attempt; in a recording only their ends are seen.
+const STEPS: u32 = 20;
+/// What a batch is taken to have in common: nothing, so that a what-if promises no gain that nobody measured.
+const BATCH_SHARE: f64 = 0.0;
+
+/// What a recording says.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// What happened.
+    pub report: Report,
+    /// The same pool and the same jobs, to be run with other bounds.
+    pub scenario: Scenario,
+}
+
+/// Reads a recording to its end.
+///
+/// # Errors
+/// When it is damaged.
+pub fn observe(mut recording: Recording) -> Result<Observed, ReadError> {
+    let begun = Instant::now();
+    let header = recording.header().clone();
+    let mut observer = Observer::new(&header.menu);
+    let mut scheduler = Scheduler::new(header.config.clone(), &header.devices, header.menu.clone());
+    while let Some(event) = recording.next_event()? {
+        let Event::Input(at, input) = event else {
+            continue;
+        };
+        observer.sees(at, &input);
+        scheduler.handle(*input, begun + at);
+        while let Some(command) = scheduler.poll_command() {
+            observer.decisions.add(&command);
+            observer.does(at, &command);
+        }
+    }
+    let scenario = Scenario {
+        config: header.config,
+        devices: header.devices,
+        menu: observer.costs(&scheduler),
+        batch_max: observer.batch_max,
+        arrivals: observer.arrivals,
+    };
+    let report = observer.tally.report(
+        &scenario,
+        scheduler.counters(),
+        observer.last,
+        observer.decisions,
+        begun.elapsed(),
+    );
+    Ok(Observed { report, scenario })
+}
+
+#[derive(Debug)]
+struct Observer {
+    menu: Vec<BundleKey>,
+    places: HashMap<BundleKey, usize>,
+    arrivals: Vec<Arrival>,
+    jobs: HashMap<JobId, usize>,
+    tally: Tally,
+    decisions: DecisionHash,
+    batch_max: u32,
+    last: Duration,
+    spawning: BTreeMap<WorkerId, (usize, Duration)>,
+    running: BTreeMap<WorkerId, usize>,
+    started: HashMap<AttemptId, Duration>,
+    spawns: Vec<Mean>,
+    services: Vec<Mean>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    sum: Duration,
+    count: u32,
+}
+
+impl Observer {
+    fn new(menu: &[BundleKey]) -> Self {
+        Self {
+            menu: menu.to_vec(),
+            places: menu.iter().cloned().zip(0..).collect(),
+            arrivals: Vec::new(),
+            jobs: HashMap::new(),
+            tally: Tally::new(0),
+            decisions: DecisionHash::default(),
+            batch_max: 1,
+            last: Duration::ZERO,
+            spawning: BTreeMap::new(),
+            running: BTreeMap::new(),
+            started: HashMap::new(),
+            spawns: vec![Mean::default(); menu.len()],
+            services: vec![Mean::default(); menu.len()],
+        }
+    }
+
+    fn sees(&mut self, at: Duration, input: &Input) {
+        self.last = at;
+        self.tally.events += 1;
+        match input {
+            Input::Submit(work) | Input::Restore { work, .. } => self.arrives(at, work),
+            Input::Worker { worker, event } => self.hears(at, *worker, event),
+            _ => {}
+        }
+    }
+
+    fn arrives(&mut self, at: Duration, work: &Work) {
+        let Some(&bundle) = self.places.get(&work.bundle) else {
+            return;
+        };
+        self.jobs.insert(work.id, self.arrivals.len());
+        self.tally.adds(at);
+        self.arrivals.push(Arrival {
+            at,
+            bundle,
+            tenant: work.tenant.clone(),
+            priority: work.priority,
+            merge: work.merge,
+        });
+    }
+
+    fn hears(&mut self, at: Duration, worker: WorkerId, event: &WorkerEvent) {
+        match event {
+            WorkerEvent::Ready { engine, .. } => {
+                self.batch_max = self.batch_max.max(engine.batch_max);
+                if let Some((bundle, since)) = self.spawning.remove(&worker) {
+                    self.spawns[bundle].add(at - since);
+                }
+            }
+            WorkerEvent::Started { attempt } => {
+                self.started.insert(*attempt, at);
+            }
+            WorkerEvent::Finished { attempt, .. } => {
+                if let Some(since) = self.started.remove(attempt)
+                    && let Some(&job) = self.jobs.get(&attempt.job)
+                {
+                    self.services[self.arrivals[job].bundle].add(at - since);
+                }
+                self.leaves(at, worker);
+            }
+            WorkerEvent::Cancelled { .. } | WorkerEvent::Failed { .. } => self.leaves(at, worker),
+            WorkerEvent::SpawnFailed | WorkerEvent::Exited(_) => {
+                self.running.remove(&worker);
+                self.tally.busy_ends(at, worker, true);
+            }
+            WorkerEvent::Progress { .. } | WorkerEvent::Broken { .. } => {}
+        }
+    }
+
+    fn leaves(&mut self, at: Duration, worker: WorkerId) {
+        let left = self.running.get_mut(&worker).map_or(0, |running| {
+            *running = running.saturating_sub(1);
+            *running
+        });
+        self.tally.busy_ends(at, worker, left == 0);
+    }
+
+    fn does(&mut self, at: Duration, command: &Command) {
+        match command {
+            Command::Refuse { .. } => self.tally.rejections += 1,
+            Command::Spawn { worker, bundle, .. } => {
+                self.spawning.insert(*worker, (self.places[bundle], at));
+                self.tally.spawns(Duration::ZERO);
+            }
+            Command::Generate { worker, attempt } => {
+                *self.running.entry(*worker).or_default() += 1;
+                if let Some(&job) = self.jobs.get(&attempt.job) {
+                    self.tally.begins(job, at, *worker);
+                }
+            }
+            Command::End { .. } => self.tally.ends(),
+            _ => {}
+        }
+    }
+
+    fn costs(&mut self, scheduler: &Scheduler) -> Vec<BundleCost> {
+        let costs = self.menu.iter().enumerate().map(|(place, key)| {
+            let profile = scheduler.profile(key).unwrap_or_default();
+            let Profile {
+                weights_bytes,
+                private_bytes,
+                ..
+            } = profile;
+            BundleCost {
+                key: key.clone(),
+                spawn: self.spawns[place].mean(),
+                service: self.services[place].mean(),
+                steps: STEPS,
+                batch_share: BATCH_SHARE,
+                weights_bytes,
+                private_bytes,
+            }
+        });
+        let costs: Vec<_> = costs.collect();
+        for spawns in &self.spawns {
+            self.tally.spends(spawns.sum);
+        }
+        costs
+    }
+}
+
+impl Mean {
+    fn add(&mut self, time: Duration) {
+        self.sum += time;
+        self.count += 1;
+    }
+
+    fn mean(self) -> Duration {
+        match self.count {
+            0 => UNMEASURED,
+            count => self.sum / count,
+        }
+    }
+}
