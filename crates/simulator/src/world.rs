@@ -162,9 +162,11 @@ impl<'a> World<'a> {
             .future
             .peek()
             .is_some_and(|Reverse((when, ..))| *when <= at);
-        match self.future.pop().filter(|_| due) {
-            Some(Reverse((_, _, happening))) => self.happen(happening),
-            None => self.decide(Input::Timeout),
+        if !due {
+            return self.decide(Input::Timeout);
+        }
+        if let Some(Reverse((_, _, happening))) = self.future.pop() {
+            self.happen(happening);
         }
     }
 

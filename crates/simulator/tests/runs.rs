@@ -61,6 +61,13 @@ fn every_job_ends_under_every_pattern() {
 }
 
 #[test]
+fn every_job_ends_where_evictions_have_to_wait_for_their_budget() {
+    let report = run(&scenario(Pattern::Zipf, &[24; 8], Config::default()));
+    assert!(report.counters.evictions_held > 0);
+    assert_eq!(report.ended, JOBS);
+}
+
+#[test]
 fn the_same_run_decides_the_same() {
     let [one, other] = [(); 2].map(|()| ran(Pattern::Bursty, Config::default()));
     assert_eq!(one.decisions, other.decisions);
