@@ -5,7 +5,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 use reel_domain::{FaultClass, Shape};
-use reel_scheduler::SlotPhase;
+use reel_scheduler::{Counters, SlotPhase};
 
 /// A metric could not be registered.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +25,56 @@ pub(crate) struct Metrics {
     pub(crate) request_latency: HistogramVec,
     pub(crate) cold_spawn: HistogramVec,
     pub(crate) encode: Histogram,
-    pub(crate) stale: IntCounter,
+    decisions: Vec<(IntCounter, Count)>,
+    not_merged: IntCounterVec,
     pub(crate) worker_memory: GaugeVec,
 }
+
+type Count = fn(&Counters) -> u64;
+
+/// What the scheduler itself counts: name, help, and where.
+const DECISIONS: [(&str, &str, Count); 8] = [
+    (
+        "reel_pool_stale_event_total",
+        "Messages about attempts that their worker does not have",
+        |counters| counters.stale_events,
+    ),
+    (
+        "reel_pool_merge_total",
+        "Attempts that joined a worker with work",
+        |counters| counters.merges,
+    ),
+    (
+        "reel_pool_eviction_decided_total",
+        "Workers chosen to make room for another shape",
+        |counters| counters.evictions,
+    ),
+    (
+        "reel_pool_eviction_held_total",
+        "Evictions that had to wait, because evictions took their share of the device's time",
+        |counters| counters.evictions_held,
+    ),
+    (
+        "reel_pool_overtaken_drain_total",
+        "Busy workers drained for a job that was overtaken too often",
+        |counters| counters.drains_for_overtaken,
+    ),
+    (
+        "reel_pool_resurrection_total",
+        "Workers that were to make room and stayed after all",
+        |counters| counters.resurrections,
+    ),
+    (
+        "reel_pool_quarantine_total",
+        "Requests put into quarantine",
+        |counters| counters.quarantined,
+    ),
+    (
+        "reel_pool_device_suspected_total",
+        "Devices taken out because two different requests died on them",
+        |counters| counters.devices_suspected,
+    ),
+];
 
 const ENDINGS: [&str; 3] = ["completed", "failed", "cancelled"];
 
@@ -70,9 +117,14 @@ impl Metrics {
                 ]),
                 &["shape"],
             )?,
-            stale: IntCounter::new(
-                "reel_pool_stale_event_total",
-                "Messages about attempts that their worker does not have",
+            decisions: DECISIONS
+                .into_iter()
+                .map(|(name, help, count)| Ok((IntCounter::new(name, help)?, count)))
+                .collect::<Result<_, prometheus::Error>>()?,
+            not_merged: counters(
+                "reel_pool_not_merged_total",
+                "Times that waiting work did not join a worker that had room",
+                &["reason"],
             )?,
             encode: Histogram::with_opts(
                 HistogramOpts::new("reel_pool_encode_seconds", "Frames to the published video")
@@ -102,9 +154,22 @@ impl Metrics {
         registry.register(Box::new(self.request_latency.clone()))?;
         registry.register(Box::new(self.cold_spawn.clone()))?;
         registry.register(Box::new(self.encode.clone()))?;
-        registry.register(Box::new(self.stale.clone()))?;
+        for (counter, _) in &self.decisions {
+            registry.register(Box::new(counter.clone()))?;
+        }
+        registry.register(Box::new(self.not_merged.clone()))?;
         registry.register(Box::new(self.worker_memory.clone()))?;
         Ok(())
+    }
+
+    /// Takes over what the scheduler has counted so far.
+    pub(crate) fn take_over(&self, counted: &Counters) {
+        for (counter, count) in &self.decisions {
+            raise(counter, count(counted));
+        }
+        for (reason, count) in counted.not_merged.by_reason() {
+            raise(&self.not_merged.with_label_values(&[reason]), count);
+        }
     }
 
     fn zero(&self, menu: &[Shape]) {
@@ -124,6 +189,10 @@ impl Metrics {
             }
         }
     }
+}
+
+fn raise(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
 }
 
 fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {

@@ -87,13 +87,7 @@ impl Supervisor {
     }
 
     fn count(&self, picture: &PoolState) {
-        let stale = &self.metrics.stale;
-        stale.inc_by(
-            self.scheduler
-                .counters()
-                .stale_events
-                .saturating_sub(stale.get()),
-        );
+        self.metrics.take_over(&self.scheduler.counters());
         self.metrics
             .queued
             .set(picture.queued.try_into().unwrap_or(i64::MAX));
