@@ -61,7 +61,8 @@ def test_members_of_a_batch_get_the_videos_that_they_get_alone(
         expected.append(pixels(sharing, video, tmp_path))
     assert merges(sharing) == 0, "who wants to be alone is alone"
 
-    # The others join while the first is on its way, one of them leaves again, and each ends when it is through.
+    # The others join while the first is on its way, one of them leaves again, and each ends when it
+    # is through.
     first = sharing.create(seed=9, **MEMBERS[0])["id"]
     sharing.until_video(first, lambda video: video["step"] >= 2)
     joined = [sharing.create(seed=9, **member)["id"] for member in MEMBERS[1:]]
