@@ -21,6 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Virtual time per unit of cost at weight 1.
 const SCALE: u64 = 1 << 10;
 
+/// Tenants without a waiting job whose debt is remembered.
+const AWAY_TENANTS_MAX: usize = 1_024;
+
 /// A job as the line knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Waiting {
@@ -275,10 +278,11 @@ impl Class {
         }
     }
 
-    /// Who is away and not ahead of the class would come back as if it were new.
+    /// Who is away and not ahead of the class would come back as if it were new. Of the others only so many are
+    /// remembered: names are the clients' to invent.
     fn forget_the_long_gone(&mut self) {
         while let Some((virtual_time, name)) = self.away.first() {
-            if *virtual_time > self.virtual_time {
+            if *virtual_time > self.virtual_time && self.away.len() <= AWAY_TENANTS_MAX {
                 return;
             }
             self.tenants.remove(name);
@@ -457,6 +461,24 @@ mod tests {
             served,
             [1, 2, 3, 0, 4, 5],
             "after three the batch job is due"
+        );
+    }
+
+    #[test]
+    fn names_that_come_once_are_not_remembered_for_ever() {
+        let mut line = line_of(&[]);
+        for ticket in 0..3 * AWAY_TENANTS_MAX as u64 {
+            let job = Waiting {
+                ticket,
+                ..job(0, &format!("t{ticket}"), ONE)
+            };
+            line.insert(&job);
+            line.serve(&job, 1, 1);
+        }
+        let class = &line.classes[Priority::Interactive as usize];
+        assert_eq!(
+            (class.tenants.len(), class.away.len()),
+            (AWAY_TENANTS_MAX, AWAY_TENANTS_MAX)
         );
     }
 
