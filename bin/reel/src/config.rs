@@ -410,7 +410,14 @@ impl Config {
             self.scheduler.tenant_jobs_max as u64,
         )?;
         at_least_one("recording.keep", self.recording.keep as u64)?;
-        self.scheduler.pinned()?;
+        let pinned = self.scheduler.pinned()?.len() as u64;
+        if pinned > 0 && pinned >= self.pool.slots_per_device.into() {
+            return Err(ConfigError::Value {
+                key: "scheduler.pinned",
+                value: format!("{pinned} bundles"),
+                reason: "leaves no slot to other shapes: pin fewer than pool.slots_per_device",
+            });
+        }
         self.scheduler.weights()?;
         at_least_one("pool.boot_deadline_s", self.pool.boot_deadline_s)?;
         at_least_one("pool.progress_deadline_s", self.pool.progress_deadline_s)?;

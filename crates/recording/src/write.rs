@@ -70,7 +70,7 @@ impl Recorder {
 
     /// Takes down an input, before the scheduler handles it.
     pub fn input(&mut self, input: &Input, now: Instant) {
-        if self.ended.is_some() {
+        if self.chunks.is_none() {
             return;
         }
         if self.inputs > 0 && self.inputs.is_multiple_of(CHECK_EVERY) {

@@ -28,6 +28,8 @@ pub(crate) struct Bundle {
     pub(crate) continuous: bool,
     /// Younger jobs that were started since its oldest job waits without any worker on its way.
     pub(crate) overtaken: u32,
+    /// That was too often: it gets a place in any case.
+    pub(crate) overdue: bool,
     /// Joins that went past its best waiting job, since that waits.
     pub(crate) passed_by_joins: u32,
 }
@@ -43,8 +45,14 @@ impl Bundle {
             step_us: [0; BATCH_SIZES],
             continuous: true,
             overtaken: 0,
+            overdue: false,
             passed_by_joins: 0,
         }
+    }
+
+    /// A place was found for it, or looked for in vain.
+    pub(crate) const fn forget_overtaking(&mut self) {
+        (self.overtaken, self.overdue) = (0, false);
     }
 
     pub(crate) fn learn_spawn(&mut self, us: u64) {

@@ -41,7 +41,7 @@ impl Scheduler {
         }
         claims.sort_unstable();
         for (_, bundle) in claims {
-            if self.places.starting >= self.config.spawns_max {
+            if self.places.on_the_way() >= self.config.spawns_max {
                 // The next worker that is ready makes this due again.
                 return;
             }
@@ -74,7 +74,7 @@ impl Scheduler {
         if let Some(slot) = self.empty_slot(bundle, now) {
             self.spawn(slot, bundle, now);
         } else if self.evict_idle(bundle, now) {
-        } else if self.menu[bundle].overtaken >= self.config.overtakes_max {
+        } else if self.menu[bundle].overdue {
             self.drain_busy(bundle, now);
         }
     }
@@ -97,7 +97,15 @@ impl Scheduler {
     fn can_spawn_on(&self, slot: usize, bundle: BundleIx, now: Instant) -> bool {
         let device = &self.devices[self.slots[slot].id.device.0 as usize];
         let slots = &self.slots[device.slots()];
-        let starting = |slot: &&Slot| matches!(slot.state, State::Starting { .. });
+        // A place that is being made counts: a spawn follows it.
+        let starting = |slot: &&Slot| {
+            matches!(
+                slot.state,
+                State::Starting { .. }
+                    | State::Stopping { next: Some(_), .. }
+                    | State::Killing { next: Some(_), .. }
+            )
+        };
         // A second worker of one bundle on one device would only take the first one's share.
         !device.is_closed()
             && !slots.iter().any(|slot| slot.serves() == Some(bundle))
@@ -141,7 +149,7 @@ impl Scheduler {
             return false;
         }
         let until = ready.used + self.config.residency_min;
-        if until > now && self.menu[bundle].overtaken < self.config.overtakes_max {
+        if until > now && !self.menu[bundle].overdue {
             let device = self.slots[slot].id.device;
             self.timers.start(Timer::Evict(device), until);
             return false;
@@ -182,7 +190,7 @@ impl Scheduler {
         let Err(wait) = device.evictions.take(spawn, share, now) else {
             return true;
         };
-        if self.menu[bundle].overtaken >= self.config.overtakes_max {
+        if self.menu[bundle].overdue {
             return true;
         }
         self.counters.evictions_held += 1;
@@ -193,7 +201,7 @@ impl Scheduler {
     /// Promises the place of the busy worker that was begun to be used longest ago.
     fn drain_busy(&mut self, bundle: BundleIx, now: Instant) {
         // Whether or not one is found: the next try comes after as many more.
-        self.menu[bundle].overtaken = 0;
+        self.menu[bundle].forget_overtaking();
         let longest = (0..self.slots.len())
             .filter_map(|slot| {
                 let ready = self.slots[slot].ready()?;
@@ -298,7 +306,7 @@ impl Scheduler {
             return;
         }
         for slot in self.places.vacant.clone() {
-            if self.places.starting >= self.config.spawns_max {
+            if self.places.on_the_way() >= self.config.spawns_max {
                 return;
             }
             let scarcest = self
@@ -334,7 +342,7 @@ impl Scheduler {
         let worker = WorkerId(self.next_worker);
         self.next_worker += 1;
         self.workers.insert(worker, index);
-        self.menu[bundle].overtaken = 0;
+        self.menu[bundle].forget_overtaking();
         let slot = self.slots[index].id;
         self.timers.stop_slot(slot);
         self.timers

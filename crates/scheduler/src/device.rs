@@ -93,7 +93,12 @@ impl EvictionBudget {
         let passed_us = u64::try_from(passed.as_micros()).unwrap_or(u64::MAX);
         let earned = passed_us.saturating_mul(share) / spawn_us.max(1);
         self.left = self.left.saturating_add(earned).min(BURST);
-        self.at = Some(now);
+        // What was not enough for a thousandth is not lost.
+        let counted = Duration::from_micros(earned.saturating_mul(spawn_us) / share.max(1));
+        self.at = match self.at {
+            Some(at) if self.left < BURST => Some(at + counted.min(passed)),
+            _ => Some(now),
+        };
         match self.left.checked_sub(1_000) {
             Some(left) => {
                 self.left = left;
@@ -127,5 +132,21 @@ mod tests {
             "half of the time: twice the spawn"
         );
         assert_eq!(budget.take(300_000, 500, start + wait), Ok(()));
+    }
+
+    #[test]
+    fn asking_often_costs_nothing() {
+        let start = Instant::now();
+        let mut budget = EvictionBudget::new();
+        let spawn_us = 24_000_000;
+        while budget.take(spawn_us, 500, start).is_ok() {}
+        let asked_at = |millis| start + Duration::from_millis(millis);
+        let granted =
+            (1..=60_000).find(|&millis| budget.take(spawn_us, 500, asked_at(millis)).is_ok());
+        assert_eq!(
+            granted,
+            Some(48_000),
+            "twice the spawn, however often it was asked for"
+        );
     }
 }

@@ -24,8 +24,10 @@ impl Scheduler {
             return;
         }
         loop {
+            self.look_at_what_is_shown();
             while let Some(bundle) = self.touched.pop_first() {
                 while self.match_one(bundle, now) {}
+                self.look_at_what_is_shown();
             }
             if std::mem::take(&mut self.claims_due) {
                 self.claim(now);
@@ -37,6 +39,13 @@ impl Scheduler {
                 return;
             }
         }
+    }
+
+    /// A tenant's oldest job is gone: what waited behind it may be served, by workers that nothing else wakes.
+    fn look_at_what_is_shown(&mut self) {
+        let before = self.touched.len();
+        self.touched.extend(self.line.take_shown());
+        self.claims_due |= self.touched.len() > before;
     }
 
     /// Gives one waiting job of a bundle to a worker.
@@ -159,13 +168,20 @@ impl Scheduler {
             if bundle == started || of.ready + of.coming > 0 || !self.line.has(bundle) {
                 continue;
             }
-            let older = self.line.first(Wanted::Any(bundle));
-            if older.is_some_and(|(older, _)| older < rank) {
-                let overtaken = &mut self.menu[bundle].overtaken;
-                *overtaken += 1;
-                if *overtaken >= self.config.overtakes_max {
-                    (self.claims_due, self.overtaken_too_often) = (true, true);
-                }
+            let Some((older, _)) = self.line.first(Wanted::Any(bundle)) else {
+                continue;
+            };
+            // Of a more urgent class, only what came later overtakes; and it may do so more often.
+            let limit = match older.priority > rank.priority {
+                true if older.ticket < rank.ticket => self.config.class_overtakes_max,
+                false if older < rank => self.config.overtakes_max,
+                _ => continue,
+            };
+            let waiting = &mut self.menu[bundle];
+            waiting.overtaken += 1;
+            if waiting.overtaken >= limit {
+                waiting.overdue = true;
+                (self.claims_due, self.overtaken_too_often) = (true, true);
             }
         }
     }

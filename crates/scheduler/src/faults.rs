@@ -1,6 +1,6 @@
 //! What is held against jobs, bundles and devices, and for how long.
 //!
-//! - a job under which workers die is tried again, elsewhere where it can be, until its budget is spent;
+//! - a job under which workers die is tried again, by whichever worker is free first, until its budget is spent;
 //! - a request under which workers die again and again is quarantined, under any name;
 //! - a bundle whose workers never become ready on a device rests there;
 //! - a device on which two different requests die is taken out, and tried again with one worker.
@@ -11,20 +11,28 @@ use crate::device::Trust;
 use crate::scheduler::Scheduler;
 use crate::slot::State;
 use crate::timer::Timer;
-use crate::work::{Place, RequestDigest};
+use crate::work::RequestDigest;
 use reel_domain::{AttemptId, DeviceId, Failure, FailureCode, JobStatus, Outcome};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 /// What the pool remembers of faults.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    /// Workers that died under a request.
-    deaths: BTreeMap<RequestDigest, u32>,
+    deaths: BTreeMap<RequestDigest, Deaths>,
     /// The same requests, the oldest first: what is remembered is bounded.
     order: VecDeque<RequestDigest>,
     /// Workers of a bundle that died on a device before READY, in a row.
     boots: BTreeMap<(DeviceId, BundleIx), Boots>,
+}
+
+/// Workers that died under a request since one was finished.
+#[derive(Debug, Clone, Copy, Default)]
+struct Deaths {
+    /// Whatever else they had.
+    all: u32,
+    /// With nothing else.
+    alone: u32,
 }
 
 #[derive(Debug, Default)]
@@ -35,29 +43,31 @@ struct Boots {
 
 impl Faults {
     pub(crate) fn is_quarantined(&self, digest: RequestDigest, config: &Config) -> bool {
-        let deaths = self.deaths.get(&digest).copied().unwrap_or(0);
-        deaths >= config.deaths_per_request_max
+        // Of a batch nobody knows who was to blame.
+        let deaths = self.deaths.get(&digest).copied().unwrap_or_default();
+        deaths.alone > 0 && deaths.all >= config.deaths_per_request_max
     }
 
-    /// Counts a worker that died under a request; the number so far.
-    fn died_under(&mut self, digest: RequestDigest, remembered_max: usize) -> u32 {
+    /// Counts a worker that died under a request.
+    fn died_under(&mut self, digest: RequestDigest, alone: bool, remembered_max: usize) {
         let deaths = self.deaths.entry(digest).or_insert_with(|| {
             self.order.push_back(digest);
-            0
+            Deaths::default()
         });
-        *deaths += 1;
-        let deaths = *deaths;
+        deaths.all += 1;
+        deaths.alone += u32::from(alone);
         if self.order.len() > remembered_max
             && let Some(oldest) = self.order.pop_front()
         {
             self.deaths.remove(&oldest);
         }
-        deaths
     }
 
+    /// Nothing is held against a request any more.
     pub(crate) fn release(&mut self, digest: RequestDigest) {
-        self.deaths.remove(&digest);
-        self.order.retain(|other| *other != digest);
+        if self.deaths.remove(&digest).is_some() {
+            self.order.retain(|other| *other != digest);
+        }
     }
 }
 
@@ -65,6 +75,14 @@ impl Scheduler {
     /// A worker is gone: its attempts end here, and each job is tried again or fails.
     pub(crate) fn lose(&mut self, device: DeviceId, attempts: &[AttemptId], now: Instant) {
         let alone = attempts.len() == 1;
+        let digests: BTreeSet<_> = attempts
+            .iter()
+            .filter_map(|attempt| Some(self.jobs.get(&attempt.job)?.work.digest))
+            .collect();
+        for digest in digests {
+            let remembered_max = self.config.quarantine_max;
+            self.faults.died_under(digest, alone, remembered_max);
+        }
         for attempt in attempts {
             let Some(entry) = self.jobs.get_mut(&attempt.job) else {
                 continue;
@@ -72,9 +90,7 @@ impl Scheduler {
             entry.losses += 1;
             let (digest, losses) = (entry.work.digest, entry.losses);
             let cancelled = entry.cancelled;
-            let deaths = self.faults.died_under(digest, self.config.quarantine_max);
-            // Of a batch nobody knows who was to blame: its members are tried again one by one.
-            let to_blame = alone && deaths >= self.config.deaths_per_request_max;
+            let to_blame = alone && self.faults.is_quarantined(digest, &self.config);
             if alone {
                 self.suspect(device, digest, now);
             }
@@ -82,10 +98,11 @@ impl Scheduler {
                 self.end(attempt.job, Outcome::Cancelled);
             } else if to_blame {
                 self.counters.quarantined += 1;
-                self.end(attempt.job, Outcome::Failed(quarantined(digest, deaths)));
+                self.end(attempt.job, Outcome::Failed(quarantined(digest, losses)));
             } else if losses >= self.config.attempts_max {
                 self.end(attempt.job, Outcome::Failed(worker_lost(losses)));
             } else {
+                // Members of a batch are tried again one by one.
                 self.requeue(*attempt, !alone);
             }
         }
@@ -95,7 +112,6 @@ impl Scheduler {
     pub(crate) fn requeue(&mut self, attempt: AttemptId, alone: bool) {
         if let Some(entry) = self.jobs.get_mut(&attempt.job) {
             entry.alone |= alone;
-            entry.place = Place::Queued(None);
         }
         self.enqueue(attempt.job);
         self.update(attempt.job, JobStatus::Queued, None);
@@ -240,11 +256,11 @@ fn worker_lost(losses: u32) -> Failure {
     }
 }
 
-fn quarantined(digest: RequestDigest, deaths: u32) -> Failure {
+fn quarantined(digest: RequestDigest, losses: u32) -> Failure {
     Failure {
         code: FailureCode::Quarantined,
         message: format!(
-            "{deaths} workers died while generating this very request; it is not tried again ({digest})"
+            "{losses} workers died while generating this very request; it is not tried again ({digest})"
         ),
     }
 }

@@ -5,7 +5,7 @@ use crate::bundle::BundleIx;
 use crate::command::Command;
 use crate::config::Eviction;
 use crate::input::{EngineFacts, WorkerEvent};
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Scheduler, waiting};
 use crate::slot::{Leaving, Ready, State};
 use crate::timer::Timer;
 use crate::work::{Entry, Place};
@@ -53,7 +53,8 @@ impl Scheduler {
         let known = &mut self.menu[bundle];
         known.learn_spawn(micros(now.saturating_duration_since(since)));
         known.learn_memory(private_bytes);
-        known.continuous = engine.continuous;
+        let changed =
+            std::mem::replace(&mut known.continuous, engine.continuous) != engine.continuous;
         let price = self.price(bundle);
         self.alter(index, |slot| {
             slot.price = price;
@@ -73,6 +74,19 @@ impl Scheduler {
                 pulse: None,
             });
         });
+        if changed {
+            self.line_up_again(bundle);
+        }
+    }
+
+    /// What a bundle's engine can do is known now: its waiting jobs share with others than was thought.
+    fn line_up_again(&mut self, bundle: BundleIx) {
+        for id in self.line.of_bundle(bundle) {
+            if let Some(waiting) = self.jobs.get(&id).and_then(waiting) {
+                self.line.remove(&waiting);
+                self.enqueue(id);
+            }
+        }
     }
 
     fn started(&mut self, index: usize, attempt: AttemptId, now: Instant) {
@@ -147,7 +161,7 @@ impl Scheduler {
         let Some(entry) = self.placed(index, attempt) else {
             return;
         };
-        let (cancelled, bundle) = (entry.cancelled, entry.bundle);
+        let (cancelled, bundle, digest) = (entry.cancelled, entry.bundle, entry.work.digest);
         if let Place::Placed {
             started: Some(started),
             ..
@@ -160,6 +174,7 @@ impl Scheduler {
         self.settle_place(attempt);
         self.release(index, attempt, now);
         self.trusted(self.slots[index].id.device);
+        self.faults.release(digest);
         if cancelled {
             self.end(attempt.job, Outcome::Cancelled);
             self.commands.push_back(Command::Discard { attempt });
@@ -233,7 +248,7 @@ impl Scheduler {
             }
             (ready.leaving, ready.is_idle())
         });
-        if !self.someone_leaves(index) {
+        if self.next_cancel_due(index).is_none() {
             self.timers.stop(Timer::Cancel(id));
         }
         if !idle {
@@ -251,12 +266,22 @@ impl Scheduler {
         }
     }
 
-    /// Some attempt of a worker was cancelled and has not left yet.
-    fn someone_leaves(&self, index: usize) -> bool {
-        self.slots[index].attempts().iter().any(|held| {
-            let entry = self.jobs.get(&held.job);
-            entry.is_some_and(|entry| entry.cancelled)
-        })
+    /// When the next attempt that was cancelled must have left a worker.
+    fn next_cancel_due(&self, index: usize) -> Option<Instant> {
+        let attempts = self.slots[index].attempts().iter();
+        attempts
+            .filter_map(|held| self.jobs.get(&held.job)?.cancel_due)
+            .min()
+    }
+
+    pub(crate) fn cancel_is_due(&mut self, index: usize, now: Instant) {
+        match self.next_cancel_due(index) {
+            Some(due) if due > now => {
+                self.timers.set(Timer::Cancel(self.slots[index].id), due);
+            }
+            Some(_) => self.kill(index, FaultClass::Hang, now),
+            None => {}
+        }
     }
 
     /// Asks a worker without work to make room for `next`.
@@ -350,8 +375,14 @@ impl Scheduler {
     }
 
     pub(crate) fn backoff_over(&mut self, index: usize, now: Instant) {
-        if let State::Backoff { bundle } = self.slots[index].state {
+        let State::Backoff { bundle } = self.slots[index].state else {
+            return;
+        };
+        let device = self.slots[index].id.device;
+        if self.menu[bundle].offer.is_some() && !self.rests(device, bundle, now) {
             self.spawn(index, bundle, now);
+        } else {
+            self.alter(index, |slot| slot.state = State::Vacant);
         }
     }
 

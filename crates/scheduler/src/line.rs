@@ -38,9 +38,9 @@ pub(crate) struct Waiting {
 /// Where a job stands in the order of all that wait; smaller goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
-    priority: Priority,
+    pub(crate) priority: Priority,
     virtual_time: u64,
-    ticket: u64,
+    pub(crate) ticket: u64,
 }
 
 /// What a worker may ask for.
@@ -73,6 +73,8 @@ struct Class {
     away: BTreeSet<(u64, TenantName)>,
     /// The virtual time of what was served last.
     virtual_time: u64,
+    /// Bundles of which something may be served that could not be before.
+    shown: Vec<BundleIx>,
     /// Jobs of more urgent classes that were served while this class had one of the same bundle.
     overtaken: BTreeMap<BundleIx, u32>,
 }
@@ -180,6 +182,13 @@ impl Line {
         chosen
     }
 
+    /// Bundles of which something may be served that could not be before: somebody has to look.
+    pub(crate) fn take_shown(&mut self) -> impl Iterator<Item = BundleIx> {
+        self.classes
+            .iter_mut()
+            .flat_map(|class| class.shown.drain(..))
+    }
+
     /// Every waiting job of a bundle. Walks all tenants: for when the bundle is given up.
     pub(crate) fn of_bundle(&self, bundle: BundleIx) -> Vec<JobId> {
         let tenants = self.classes.iter().flat_map(|class| class.tenants.values());
@@ -263,7 +272,9 @@ impl Class {
         let strict = tenant.overtaken >= look_past;
         for (&wanted, hold) in &mut tenant.holds {
             if !strict || hold.tickets.first().copied() == oldest {
-                hold.show(&mut self.holders, wanted, name, tenant.virtual_time);
+                if hold.show(&mut self.holders, wanted, name, tenant.virtual_time) {
+                    self.shown.push(wanted.bundle());
+                }
             } else {
                 hide(&mut self.holders, wanted, name, hold.shown.take());
             }
@@ -339,18 +350,20 @@ impl Tenant {
 type Holders = BTreeMap<Wanted, BTreeSet<(u64, TenantName)>>;
 
 impl Hold {
+    /// Whether it was not shown before.
     fn show(
         &mut self,
         holders: &mut Holders,
         wanted: Wanted,
         name: &TenantName,
         virtual_time: u64,
-    ) {
-        if self.shown.is_none() {
-            self.shown = Some(virtual_time);
-            let of = holders.entry(wanted).or_default();
-            of.insert((virtual_time, name.clone()));
+    ) -> bool {
+        if self.shown.is_some() {
+            return false;
         }
+        self.shown = Some(virtual_time);
+        let of = holders.entry(wanted).or_default();
+        of.insert((virtual_time, name.clone()))
     }
 }
 

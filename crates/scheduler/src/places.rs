@@ -47,7 +47,9 @@ pub(crate) struct Places {
     /// Busy workers whose place goes to another bundle afterwards.
     pub(crate) promised: BTreeSet<usize>,
     /// Workers that are loading.
-    pub(crate) starting: usize,
+    starting: usize,
+    /// Places that are being made for workers.
+    coming: usize,
     bundles: Vec<OfBundle>,
 }
 
@@ -70,12 +72,18 @@ impl Places {
             resting: BTreeSet::new(),
             promised: BTreeSet::new(),
             starting: 0,
+            coming: 0,
             bundles: (0..bundles).map(|_| OfBundle::default()).collect(),
         }
     }
 
     pub(crate) fn of(&self, bundle: BundleIx) -> &OfBundle {
         &self.bundles[bundle.0]
+    }
+
+    /// Workers that are loading, and those that follow others which end.
+    pub(crate) const fn on_the_way(&self) -> usize {
+        self.starting + self.coming
     }
 
     /// Some slot has no work and might be given to somebody.
@@ -92,7 +100,10 @@ impl Places {
                 self.bundles[bundle.0].coming += 1;
                 self.starting += 1;
             }
-            Standing::Coming { bundle } => self.bundles[bundle.0].coming += 1,
+            Standing::Coming { bundle } => {
+                self.bundles[bundle.0].coming += 1;
+                self.coming += 1;
+            }
             Standing::Resting { bundle } => {
                 self.bundles[bundle.0].coming += 1;
                 self.resting.insert(slot);
@@ -126,7 +137,10 @@ impl Places {
                 self.bundles[bundle.0].coming -= 1;
                 self.starting -= 1;
             }
-            Standing::Coming { bundle } => self.bundles[bundle.0].coming -= 1,
+            Standing::Coming { bundle } => {
+                self.bundles[bundle.0].coming -= 1;
+                self.coming -= 1;
+            }
             Standing::Resting { bundle } => {
                 self.bundles[bundle.0].coming -= 1;
                 self.resting.remove(&slot);

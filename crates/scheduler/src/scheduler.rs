@@ -197,6 +197,7 @@ impl Scheduler {
                 losses: 0,
                 place: Place::Held,
                 cancelled: false,
+                cancel_due: None,
                 alone: false,
             },
         );
@@ -253,7 +254,9 @@ impl Scheduler {
             Place::Placed { slot, worker, .. } if first => {
                 self.commands.push_back(Command::Cancel { worker, attempt });
                 let due = now + self.config.cancel_deadline;
-                self.timers.set(Timer::Cancel(slot), due);
+                entry.cancel_due = Some(due);
+                // An earlier one stays: it looks who is due when it expires.
+                self.timers.start(Timer::Cancel(slot), due);
             }
             Place::Placed { .. } => {}
             Place::Encoding => {
@@ -281,8 +284,17 @@ impl Scheduler {
             return;
         };
         let bundle = entry.bundle;
+        // Nowhere, until it is in the line.
+        entry.place = Place::Parked;
+        if self.menu[bundle].failed {
+            let key = &self.menu[bundle].key;
+            let failure = Failure {
+                code: FailureCode::ShapeUnavailable,
+                message: format!("{key} cannot be served: its bundle could not be baked"),
+            };
+            return self.end(id, Outcome::Failed(failure));
+        }
         if self.menu[bundle].offer.is_none() {
-            entry.place = Place::Parked;
             self.parked.insert((bundle, entry.ticket), id);
             return;
         }
@@ -389,9 +401,10 @@ impl Scheduler {
     fn timeout(&mut self, now: Instant) {
         while let Some(timer) = self.timers.expired(now) {
             match timer {
-                Timer::Boot(slot) | Timer::Cancel(slot) | Timer::Stop(slot) => {
+                Timer::Boot(slot) | Timer::Stop(slot) => {
                     self.kill(self.index(slot), FaultClass::Hang, now);
                 }
+                Timer::Cancel(slot) => self.cancel_is_due(self.index(slot), now),
                 Timer::Progress(slot) => self.progress_is_due(self.index(slot), now),
                 Timer::Backoff(slot) => self.backoff_over(self.index(slot), now),
                 Timer::Rest(device, bundle) => self.rest_over(device, bundle),

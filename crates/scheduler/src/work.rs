@@ -60,6 +60,8 @@ pub(crate) struct Entry {
     pub(crate) place: Place,
     /// The client wants it gone.
     pub(crate) cancelled: bool,
+    /// When its worker must have let it go.
+    pub(crate) cancel_due: Option<Instant>,
     /// A batch with it failed: it is tried again by itself.
     pub(crate) alone: bool,
 }

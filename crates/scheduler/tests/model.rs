@@ -80,9 +80,12 @@ struct World {
 }
 
 impl World {
-    fn new(k: u32, count: u32, batch_max: u32, continuous: bool) -> Self {
+    fn new(k: u32, count: u32, batch_max: u32, continuous: bool, strict: u32) -> Self {
         let config = Config {
             batch_max,
+            look_past_max: strict,
+            overtakes_max: strict,
+            class_overtakes_max: strict,
             ..Config::default()
         };
         let mut world = Self {
@@ -388,8 +391,8 @@ proptest! {
     })]
 
     #[test]
-    fn no_job_is_lost_and_none_runs_twice(steps in steps(), k in 1_u32..4, devices in 1_u32..3, batch in 1_u32..4, continuous: bool) {
-        let mut world = World::new(k, devices, batch, continuous);
+    fn no_job_is_lost_and_none_runs_twice(steps in steps(), k in 1_u32..4, devices in 1_u32..3, batch in 1_u32..4, continuous: bool, strict in 0_u32..4) {
+        let mut world = World::new(k, devices, batch, continuous, strict);
         for step in &steps {
             world.apply(step);
         }

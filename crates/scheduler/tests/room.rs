@@ -3,9 +3,9 @@
 mod bench;
 
 use bench::{Bench, attempt, devices, job, menu, short, unbatched};
-use reel_domain::Rejection;
 use reel_domain::{DeviceId, SlotId};
-use reel_scheduler::{Config, DeviceSpec, Eviction, Order, Profile, SlotPhase};
+use reel_domain::{Priority, Rejection};
+use reel_scheduler::{Config, DeviceSpec, Eviction, Order, Profile, SlotPhase, Work};
 use std::time::Duration;
 
 const SLOT: SlotId = SlotId {
@@ -264,4 +264,70 @@ fn spawns_are_limited_per_device_and_in_total() {
     );
     bench.ready(0);
     assert_eq!(bench.commands().len(), 1);
+}
+
+#[test]
+fn what_waited_behind_an_overtaken_job_goes_on_when_that_has_begun() {
+    let mut bench = Bench::two_hot(2);
+    bench.submit(1, &menu()[2]);
+    assert_eq!(short(&bench.commands()), ["stop w0"]);
+    for number in 2..=40 {
+        bench.submit(number, &menu()[1]);
+    }
+    for number in 2..=33 {
+        bench.finished(1, attempt(number, 1));
+    }
+    let begun = short(&bench.commands());
+    assert!(
+        !begun.contains(&"generate w1 34/1".into()),
+        "the first has been overtaken 32 times"
+    );
+    bench.exit(0);
+    bench.ready(2);
+    let begun = short(&bench.commands());
+    assert!(begun.contains(&"generate w2 1/1".into()), "{begun:?}");
+    assert!(begun.contains(&"generate w1 34/1".into()), "{begun:?}");
+}
+
+#[test]
+fn a_job_that_is_cancelled_holds_up_nobody_any_more() {
+    let mut bench = Bench::two_hot(2);
+    bench.submit(1, &menu()[2]);
+    for number in 2..=40 {
+        bench.submit(number, &menu()[1]);
+    }
+    for number in 2..=33 {
+        bench.finished(1, attempt(number, 1));
+    }
+    bench.commands();
+    bench.cancel(1);
+    let commands = short(&bench.commands());
+    assert!(
+        commands.contains(&"generate w1 34/1".into()),
+        "{commands:?}"
+    );
+}
+
+#[test]
+fn less_urgent_work_for_a_cold_shape_gets_its_place_under_any_stream_of_urgent_work() {
+    let config = Config {
+        class_overtakes_max: 10,
+        ..unbatched()
+    };
+    let mut bench = Bench::with(config, &devices(1, 1));
+    bench.ready(0);
+    bench.submit(1, &menu()[0]);
+    bench.submit_work(Work {
+        priority: Priority::Batch,
+        ..job(2, &menu()[1])
+    });
+    for number in 3..=40 {
+        bench.submit(number, &menu()[0]);
+        bench.finished(0, attempt(if number == 3 { 1 } else { number - 1 }, 1));
+        if short(&bench.commands()).contains(&"stop w0".into()) {
+            assert_eq!(number, 13, "ten were begun before it");
+            return;
+        }
+    }
+    panic!("it starves");
 }

@@ -167,3 +167,60 @@ fn a_bundle_that_does_not_start_on_one_device_is_served_by_another() {
     let commands = short(&bench.commands());
     assert!(commands[0].ends_with("1.0 64x64@17f"), "{commands:?}");
 }
+
+#[test]
+fn one_death_of_a_batch_of_the_same_request_blames_nobody() {
+    let config = Config {
+        batching: Batching::Fixed,
+        ..Config::default()
+    };
+    let mut bench = Bench::with(config, &devices(1, 1));
+    bench.ready(0);
+    bench.submit_work(request(1, 7));
+    bench.submit_work(request(2, 7));
+    bench.exit(0);
+    assert_eq!(bench.refusal(request(3, 7)), None, "one death, in company");
+    bench.ready(1);
+    bench.finished(1, attempt(1, 2));
+    bench.commands();
+    bench.exit(1);
+    assert_eq!(failures(&mut bench), [FailureCode::WorkerLost]);
+    assert_eq!(
+        bench.refusal(request(3, 7)),
+        None,
+        "it was finished once since"
+    );
+}
+
+#[test]
+fn each_cancelled_attempt_has_its_own_deadline() {
+    let config = Config {
+        batching: Batching::Fixed,
+        ..Config::default()
+    };
+    let mut bench = Bench::with(config, &devices(1, 1));
+    bench.ready(0);
+    for number in 1..=3 {
+        bench.submit(number, &menu()[0]);
+    }
+    bench.commands();
+    let left = |bench: &mut Bench, number| {
+        let attempt = attempt(number, 1);
+        bench.tell(0, reel_scheduler::WorkerEvent::Cancelled { attempt });
+    };
+    bench.cancel(1);
+    bench.pass(Duration::from_secs(15));
+    bench.cancel(2);
+    left(&mut bench, 1);
+    bench.pass(Duration::from_secs(15));
+    assert!(
+        !short(&bench.commands()).contains(&"kill w0 hang".into()),
+        "the second has 5 s left"
+    );
+    bench.cancel(3);
+    bench.pass(Duration::from_secs(5));
+    assert!(
+        short(&bench.commands()).contains(&"kill w0 hang".into()),
+        "however often others are cancelled"
+    );
+}
