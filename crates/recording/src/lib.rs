@@ -7,7 +7,7 @@
 //! Format: the magic line, then messages of a four-byte little-endian length and that many bytes of postcard
 //! (<https://postcard.jamesmunns.com/wire-format>). A last message that was cut off is the end of the file.
 //!
-//! - [`write`]: the recorder, which never holds up whoever records
+//! - [`mod@write`]: the recorder, which never holds up whoever records
 //! - [`read`]: the reader, and a replay
 //! - `form`: how each type is written; kept apart from the types themselves, which know nothing of files
 #![forbid(unsafe_code)]
