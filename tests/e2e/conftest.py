@@ -71,14 +71,19 @@ class Server:
 
         self.base = until(port, f"a port in {self.log}").group(1)
 
-    def until_ready(self, shapes: int = 1, deadline_s: float = PATIENCE_S) -> None:
+    def until_ready(
+        self,
+        shapes: int = 1,
+        deadline_s: float = PATIENCE_S,
+        wanted: tuple[str, ...] = ("cold", "hot"),
+    ) -> None:
         """Waits until so many shapes can be served."""
 
         def servable() -> bool:
             assert self.process and self.process.poll() is None, self.log.read_text()[-4000:]
             states = [shape["state"] for shape in self.call("GET", "/readyz").json()["shapes"]]
             assert "failed" not in states, self.log.read_text()[-4000:]
-            return sum(state in ("cold", "hot") for state in states) >= shapes
+            return sum(state in wanted for state in states) >= shapes
 
         until(servable, f"{shapes} servable shapes", deadline_s)
 
