@@ -1,13 +1,14 @@
 //! A world without processes: workers that start, step and finish on a virtual clock.
 //!
 //! A worker with `n` attempts takes one step of all of them in `1 + (n - 1) * (1 - share)` of the time of one,
-//! where `share` is what a batch has in common: the attempts progress together, each slower than alone.
+//! where `share` is what a batch has in common: the attempts progress together, each slower than alone. Workers
+//! on one device share it: two that are busy at once are half as fast.
 
 use crate::report::{Report, Tally};
 use crate::traffic::Arrival;
 use reel_domain::{AttemptId, BundleKey, JobId, Mode};
 use reel_scheduler::{
-    BundleOffer, BundleStanding, Command, Config, DecisionHash, DeviceSpec, EngineFacts,
+    Batching, BundleOffer, BundleStanding, Command, Config, DecisionHash, DeviceSpec, EngineFacts,
     ExitReport, Input, Profile, RequestDigest, Scheduler, Work, WorkerEvent, WorkerId,
 };
 use std::cmp::Reverse;
@@ -68,6 +69,7 @@ enum Happening {
 
 #[derive(Debug)]
 struct Actor {
+    device: usize,
     bundle: usize,
     /// Attempts with the work that is left of each, as time alone on the worker.
     attempts: Vec<(AttemptId, Duration)>,
@@ -86,6 +88,8 @@ struct World<'a> {
     future: BinaryHeap<Reverse<(Duration, u64, Happening)>>,
     sequence: u64,
     actors: BTreeMap<WorkerId, Actor>,
+    /// The workers on each device.
+    on_device: Vec<Vec<WorkerId>>,
     bundles: HashMap<BundleKey, usize>,
     tally: Tally,
     hash: DecisionHash,
@@ -118,6 +122,7 @@ impl<'a> World<'a> {
             future: BinaryHeap::new(),
             sequence: 0,
             actors: BTreeMap::new(),
+            on_device: vec![Vec::new(); scenario.devices.len()],
             bundles,
             tally: Tally::new(scenario.arrivals.len()),
             hash: DecisionHash::default(),
@@ -182,7 +187,9 @@ impl<'a> World<'a> {
             Happening::Pulse(worker, generation, step) => self.pulse(worker, generation, step),
             Happening::Through(worker, generation) => self.through(worker, generation),
             Happening::Exited(worker) => {
-                if self.actors.remove(&worker).is_some() {
+                if self.actors.contains_key(&worker) {
+                    self.change(worker, |actor| actor.attempts.clear());
+                    self.forget(worker);
                     let description = String::new();
                     self.says(worker, WorkerEvent::Exited(ExitReport { description }));
                 }
@@ -240,22 +247,22 @@ impl<'a> World<'a> {
     }
 
     fn through(&mut self, worker: WorkerId, generation: u64) {
-        let Some(actor) = self.actors.get_mut(&worker) else {
+        let Some(actor) = self.actors.get(&worker) else {
             return;
         };
         if actor.generation != generation {
             return;
         }
-        let slowness = slowness(&self.scenario.menu[actor.bundle], actor.attempts.len());
-        actor.catch_up(self.now, slowness);
-        let Some(first) = (0..actor.attempts.len()).min_by_key(|&index| actor.attempts[index].1)
-        else {
+        let mut through = None;
+        self.change(worker, |actor| {
+            let first = (0..actor.attempts.len()).min_by_key(|&index| actor.attempts[index].1);
+            through =
+                first.map(|first| (actor.attempts.remove(first).0, actor.attempts.is_empty()));
+        });
+        let Some((attempt, idle)) = through else {
             return;
         };
-        let (attempt, _) = actor.attempts.remove(first);
-        self.tally
-            .busy_ends(self.now, worker, actor.attempts.is_empty());
-        self.plan(worker);
+        self.tally.busy_ends(self.now, worker, idle);
         let private_bytes = 0;
         self.says(
             worker,
@@ -266,8 +273,55 @@ impl<'a> World<'a> {
         );
     }
 
-    /// The attempts of a worker changed: what it does next.
-    fn plan(&mut self, worker: WorkerId) {
+    /// Changes what a worker has. Everybody on its device gets faster or slower by that.
+    fn change(&mut self, worker: WorkerId, change: impl FnOnce(&mut Actor)) {
+        let Some(device) = self.actors.get(&worker).map(|actor| actor.device) else {
+            return;
+        };
+        let before = self.busy_on(device);
+        for index in 0..self.on_device[device].len() {
+            self.catch_up(self.on_device[device][index], before);
+        }
+        if let Some(actor) = self.actors.get_mut(&worker) {
+            change(actor);
+        }
+        let after = self.busy_on(device);
+        for index in 0..self.on_device[device].len() {
+            let other = self.on_device[device][index];
+            if other == worker || before != after {
+                self.plan(other, after);
+            }
+        }
+    }
+
+    /// Workers with work on a device.
+    fn busy_on(&self, device: usize) -> usize {
+        let workers = self.on_device[device].iter();
+        workers
+            .filter(|worker| !self.actors[worker].attempts.is_empty())
+            .count()
+    }
+
+    /// Takes off what a worker has done since it was looked at last.
+    fn catch_up(&mut self, worker: WorkerId, busy: usize) {
+        if let Some(actor) = self.actors.get_mut(&worker) {
+            let slow = slowness(
+                &self.scenario.menu[actor.bundle],
+                actor.attempts.len(),
+                busy,
+            );
+            actor.catch_up(self.now, slow);
+        }
+    }
+
+    fn forget(&mut self, worker: WorkerId) {
+        if let Some(actor) = self.actors.remove(&worker) {
+            self.on_device[actor.device].retain(|other| *other != worker);
+        }
+    }
+
+    /// What a worker does next.
+    fn plan(&mut self, worker: WorkerId, busy: usize) {
         let now = self.now;
         let Some(actor) = self.actors.get_mut(&worker) else {
             return;
@@ -278,13 +332,12 @@ impl<'a> World<'a> {
             return;
         };
         let cost = &self.scenario.menu[actor.bundle];
-        let slow = slowness(cost, actor.attempts.len());
-        let learns = actor.attempts.len() > 1 || self.scenario.batch_max > 1;
+        let slow = slowness(cost, actor.attempts.len(), busy);
         self.will(
             now + left.mul_f64(slow),
             Happening::Through(worker, generation),
         );
-        if learns {
+        if self.scenario.batch_max > 1 && self.scenario.config.batching != Batching::Off {
             let step = cost.service.mul_f64(slow) / cost.steps.max(1);
             for number in [1, 2] {
                 let at = now + step * number;
@@ -316,7 +369,11 @@ impl<'a> World<'a> {
                 self.scheduler.handle(Input::Stored { id, durable }, now);
             }
             Command::Refuse { .. } => self.tally.rejections += 1,
-            Command::Spawn { worker, bundle, .. } => self.spawn(worker, &bundle),
+            Command::Spawn {
+                worker,
+                bundle,
+                slot,
+            } => self.spawn(worker, &bundle, slot.device.0 as usize),
             Command::Generate { worker, attempt } => self.generate(worker, attempt),
             Command::Stop { worker } | Command::Kill { worker, .. } => {
                 self.will(self.now + EXIT, Happening::Exited(worker));
@@ -329,31 +386,31 @@ impl<'a> World<'a> {
         }
     }
 
-    fn spawn(&mut self, worker: WorkerId, key: &BundleKey) {
+    fn spawn(&mut self, worker: WorkerId, key: &BundleKey, device: usize) {
         let bundle = self.bundles[key];
         let spawn = self.scenario.menu[bundle].spawn;
         self.tally.spawns(spawn);
         self.actors.insert(
             worker,
             Actor {
+                device,
                 bundle,
                 attempts: Vec::new(),
                 at: self.now,
                 generation: 0,
             },
         );
+        self.on_device[device].push(worker);
         self.will(self.now + spawn, Happening::Ready(worker));
     }
 
     fn generate(&mut self, worker: WorkerId, attempt: AttemptId) {
-        let Some(actor) = self.actors.get_mut(&worker) else {
+        let Some(actor) = self.actors.get(&worker) else {
             return;
         };
-        let cost = &self.scenario.menu[actor.bundle];
-        actor.catch_up(self.now, slowness(cost, actor.attempts.len()));
-        actor.attempts.push((attempt, cost.service));
+        let service = self.scenario.menu[actor.bundle].service;
+        self.change(worker, |actor| actor.attempts.push((attempt, service)));
         self.tally.begins(job_index(attempt.job), self.now, worker);
-        self.plan(worker);
         self.tally.events += 1;
         let event = WorkerEvent::Started { attempt };
         let now = self.start + self.now;
@@ -372,9 +429,10 @@ impl Actor {
     }
 }
 
-/// A step of `attempts` over a step of one.
-fn slowness(cost: &BundleCost, attempts: usize) -> f64 {
-    1.0 + attempts.saturating_sub(1) as f64 * (1.0 - cost.batch_share)
+/// A step of `attempts` on a device with `busy` workers, over a step of one attempt alone on its device.
+fn slowness(cost: &BundleCost, attempts: usize, busy: usize) -> f64 {
+    let batch = 1.0 + attempts.saturating_sub(1) as f64 * (1.0 - cost.batch_share);
+    batch * busy.max(1) as f64
 }
 
 /// Virtual time needs some beginning; only differences count.
