@@ -1,9 +1,9 @@
 //! Input events per second of the scheduler, by devices and jobs: `cargo run --release --example throughput`.
 #![expect(clippy::print_stdout, reason = "the table is the purpose")]
 
-use reel_scheduler::{Batching, Config, DeviceSpec};
-use reel_simulator::{BundleCost, Pattern, Scenario, Volume, draw, run};
-use std::time::Duration;
+use reel_scheduler::{Batching, Config, DecisionHash, DeviceSpec, Scheduler};
+use reel_simulator::{BundleCost, Pattern, Scenario, Volume, draw, inputs, run};
+use std::time::{Duration, Instant};
 
 const SHAPES: usize = 8;
 
@@ -25,6 +25,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             report.wall.as_secs_f64(),
             report.decisions
         );
+    }
+    alone()
+}
+
+/// The scheduler without a world around it: the same million inputs three times.
+fn alone() -> Result<(), Box<dyn std::error::Error>> {
+    let scenario = scenario(1_000, 200_000, 10_000)?;
+    let told = inputs(&scenario);
+    println!(
+        "\n{} inputs at 1,000 devices, the scheduler alone:",
+        told.len()
+    );
+    for _ in 0..3 {
+        let inputs = told.clone();
+        let keys = scenario.menu.iter().map(|cost| cost.key.clone()).collect();
+        let mut scheduler = Scheduler::new(scenario.config.clone(), &scenario.devices, keys);
+        let mut decisions = DecisionHash::default();
+        let begun = Instant::now();
+        let count = inputs.len();
+        for (at, input) in inputs {
+            scheduler.handle(input, begun + at);
+            while let Some(command) = scheduler.poll_command() {
+                decisions.add(&command);
+            }
+        }
+        let rate = count as f64 / begun.elapsed().as_secs_f64();
+        println!("{rate:.0} inputs per second, decisions {decisions}");
     }
     Ok(())
 }

@@ -93,6 +93,8 @@ struct World<'a> {
     bundles: HashMap<BundleKey, usize>,
     tally: Tally,
     hash: DecisionHash,
+    /// Everything that the scheduler was told, if that is wanted.
+    told: Option<Vec<(Duration, Input)>>,
 }
 
 /// Runs a scenario to its end.
@@ -108,6 +110,18 @@ pub fn run(scenario: &Scenario) -> Report {
     world
         .tally
         .report(scenario, counters, world.now, world.hash, begun.elapsed())
+}
+
+/// Runs a scenario to its end, and gives back everything that the scheduler was told, and when.
+#[must_use]
+pub fn inputs(scenario: &Scenario) -> Vec<(Duration, Input)> {
+    let mut world = World::new(scenario);
+    world.told = Some(Vec::new());
+    world.open();
+    while let Some(at) = world.next_time() {
+        world.advance(at);
+    }
+    world.told.unwrap_or_default()
 }
 
 impl<'a> World<'a> {
@@ -126,6 +140,7 @@ impl<'a> World<'a> {
             bundles,
             tally: Tally::new(scenario.arrivals.len()),
             hash: DecisionHash::default(),
+            told: None,
         }
     }
 
@@ -352,21 +367,26 @@ impl<'a> World<'a> {
 
     /// Hands something to the scheduler, and carries out what it decides.
     fn decide(&mut self, input: Input) {
-        self.tally.events += 1;
-        self.scheduler.handle(input, self.start + self.now);
+        self.tell(input);
         while let Some(command) = self.scheduler.poll_command() {
             self.hash.add(&command);
             self.perform(command);
         }
     }
 
+    fn tell(&mut self, input: Input) {
+        self.tally.events += 1;
+        if let Some(told) = &mut self.told {
+            told.push((self.now, input.clone()));
+        }
+        self.scheduler.handle(input, self.start + self.now);
+    }
+
     fn perform(&mut self, command: Command) {
         match command {
             Command::Store { id } => {
-                self.tally.events += 1;
                 let durable = true;
-                let now = self.start + self.now;
-                self.scheduler.handle(Input::Stored { id, durable }, now);
+                self.tell(Input::Stored { id, durable });
             }
             Command::Refuse { .. } => self.tally.rejections += 1,
             Command::Spawn {
@@ -411,10 +431,8 @@ impl<'a> World<'a> {
         let service = self.scenario.menu[actor.bundle].service;
         self.change(worker, |actor| actor.attempts.push((attempt, service)));
         self.tally.begins(job_index(attempt.job), self.now, worker);
-        self.tally.events += 1;
         let event = WorkerEvent::Started { attempt };
-        let now = self.start + self.now;
-        self.scheduler.handle(Input::Worker { worker, event }, now);
+        self.tell(Input::Worker { worker, event });
     }
 }
 
