@@ -8,6 +8,7 @@ mod check;
 mod config;
 mod generate;
 mod replay;
+mod scheduling;
 mod serve;
 mod simulate;
 mod startup;

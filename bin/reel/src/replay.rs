@@ -1,7 +1,7 @@
 //! `reel replay`: decides a recorded run again, or otherwise.
 #![expect(clippy::print_stdout, reason = "the answer is the purpose")]
 
-use crate::config::{Batching, Eviction};
+use crate::scheduling::{Batching, Eviction};
 use crate::simulate;
 use anyhow::Context;
 use clap::Args;

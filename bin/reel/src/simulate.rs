@@ -1,7 +1,7 @@
 //! `reel simulate`: what would the scheduler do with traffic like this?
 #![expect(clippy::print_stdout, reason = "the table is the purpose")]
 
-use crate::config::{Batching, Eviction};
+use crate::scheduling::{Batching, Eviction};
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use reel_domain::BundleKey;
