@@ -1,7 +1,7 @@
 //! `reel replay`: decides a recorded run again, or otherwise.
 #![expect(clippy::print_stdout, reason = "the answer is the purpose")]
 
-use crate::scheduling::{Batching, Eviction};
+use crate::scheduling::{Batching, Eviction, GAIN_PERCENT};
 use crate::simulate;
 use anyhow::Context;
 use clap::Args;
@@ -44,7 +44,7 @@ pub(crate) fn run_command(args: &ReplayArgs) -> anyhow::Result<()> {
         otherwise.config.eviction = eviction.into();
     }
     if let Some(batching) = args.batching {
-        otherwise.config.batching = batching.with_gain(3);
+        otherwise.config.batching = batching.with_gain(GAIN_PERCENT);
     }
     for device in &mut otherwise.devices {
         device.slots = args.k.unwrap_or(device.slots);

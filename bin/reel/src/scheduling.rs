@@ -5,6 +5,9 @@ use reel_domain::{BundleKey, TenantName};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+/// How much the measured throughput must grow for a job to join, where nobody says otherwise.
+pub(crate) const GAIN_PERCENT: u32 = 3;
+
 /// `[scheduler]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -61,7 +64,7 @@ impl Default for Scheduling {
         Self {
             batching: Batching::Profit,
             batch_max: scheduler.batch_max,
-            batch_gain_percent: 3,
+            batch_gain_percent: GAIN_PERCENT,
             eviction: Eviction::Lru,
             pinned: Vec::new(),
             residency_min_s: scheduler.residency_min.as_secs(),

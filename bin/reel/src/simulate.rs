@@ -1,7 +1,7 @@
 //! `reel simulate`: what would the scheduler do with traffic like this?
 #![expect(clippy::print_stdout, reason = "the table is the purpose")]
 
-use crate::scheduling::{Batching, Eviction};
+use crate::scheduling::{Batching, Eviction, GAIN_PERCENT};
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use reel_domain::BundleKey;
@@ -147,7 +147,7 @@ fn scenario(args: &SimulateArgs) -> anyhow::Result<Scenario> {
         config: Config {
             queue_jobs_max: usize::MAX,
             tenant_jobs_max: usize::MAX,
-            batching: args.batching.with_gain(3),
+            batching: args.batching.with_gain(GAIN_PERCENT),
             ..Config::default()
         },
         devices: vec![device; args.devices],

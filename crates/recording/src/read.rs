@@ -62,9 +62,15 @@ pub enum ReplayError {
 /// A recording that is being read.
 #[derive(Debug)]
 pub struct Recording {
+    messages: Messages,
+    header: Header,
+}
+
+/// The messages of a file, one after the other.
+#[derive(Debug)]
+struct Messages {
     path: PathBuf,
     file: BufReader<File>,
-    header: Header,
     inputs: u64,
 }
 
@@ -109,22 +115,18 @@ impl Recording {
         if magic != MAGIC {
             return Err(ReadError::NotARecording(path.into()));
         }
-        let mut recording = Self {
+        let mut messages = Messages {
             path: path.into(),
             file,
-            header: Header {
-                config: reel_scheduler::Config::default(),
-                devices: Vec::new(),
-                menu: Vec::new(),
-                started_at_ms: 0,
-            },
             inputs: 0,
         };
-        match recording.message()? {
-            Some(Message::Header(header)) => recording.header = (*header).into(),
-            _ => return Err(ReadError::NotARecording(path.into())),
+        match messages.next()? {
+            Some(Message::Header(header)) => Ok(Self {
+                messages,
+                header: (*header).into(),
+            }),
+            _ => Err(ReadError::NotARecording(path.into())),
         }
-        Ok(recording)
     }
 
     /// What it began with.
@@ -138,15 +140,15 @@ impl Recording {
     /// # Errors
     /// When the file is damaged.
     pub fn next_event(&mut self) -> Result<Option<Event>, ReadError> {
-        match self.message()? {
+        match self.messages.next()? {
             None => Ok(None),
             Some(Message::Input { at_ns, input }) => {
-                self.inputs += 1;
+                self.messages.inputs += 1;
                 let at = Duration::from_nanos(at_ns);
                 Ok(Some(Event::Input(at, Box::new(input))))
             }
             Some(Message::Check { decisions, .. }) => Ok(Some(Event::Check(decisions))),
-            Some(Message::Header(_)) => Err(self.damaged("a second header")),
+            Some(Message::Header(_)) => Err(self.messages.damaged("a second header")),
         }
     }
 
@@ -186,9 +188,11 @@ impl Recording {
         }
         Ok(replay)
     }
+}
 
+impl Messages {
     /// `None` at the end, which may be in the middle of a message: the process was killed there.
-    fn message(&mut self) -> Result<Option<Message>, ReadError> {
+    fn next(&mut self) -> Result<Option<Message>, ReadError> {
         let mut length = [0; 4];
         if !self.fill(&mut length)? {
             return Ok(None);

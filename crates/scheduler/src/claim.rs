@@ -2,12 +2,14 @@
 //!
 //! A bundle with waiting jobs and no worker claims a place: an empty slot; a slot that only waits to respawn
 //! something that nobody waits for; the least valuable idle worker; and, once younger jobs have overtaken it
-//! [`overtakes_max`](crate::Config::overtakes_max) times, the place of a busy worker when that is through. A
-//! bundle whose workers cannot keep up claims one more where the wait that it saves is longer than the spawn.
+//! [`overtakes_max`](crate::Config::overtakes_max) times (more urgent ones
+//! [`class_overtakes_max`](crate::Config::class_overtakes_max) times), the place of a busy worker when that is
+//! through. A bundle whose workers cannot keep up claims one more where the wait that it saves is longer than the spawn.
 //! What stays empty is filled with the menu, so that first requests find a hot worker.
 
 use crate::bundle::BundleIx;
 use crate::command::{Command, WorkerId};
+use crate::device::Trust;
 use crate::line::{Rank, Wanted};
 use crate::scheduler::Scheduler;
 use crate::slot::{Leaving, Slot, State};
@@ -73,8 +75,7 @@ impl Scheduler {
     fn find_place(&mut self, bundle: BundleIx, now: Instant) {
         if let Some(slot) = self.empty_slot(bundle, now) {
             self.spawn(slot, bundle, now);
-        } else if self.evict_idle(bundle, now) {
-        } else if self.menu[bundle].overdue {
+        } else if !self.evict_idle(bundle, now) && self.menu[bundle].overdue {
             self.drain_busy(bundle, now);
         }
     }
@@ -115,9 +116,6 @@ impl Scheduler {
 
     /// Makes room by idle workers of one device: usually one, more where memory is short.
     fn evict_idle(&mut self, bundle: BundleIx, now: Instant) -> bool {
-        if self.places.idle.is_empty() {
-            return false;
-        }
         let candidates: Vec<usize> = self.places.idle.iter().map(|&(_, slot)| slot).collect();
         for &slot in &candidates {
             if !self.can_spawn_on(slot, bundle, now) || !self.may_evict(slot, bundle, now) {
@@ -213,11 +211,7 @@ impl Scheduler {
             .min();
         if let Some((_, slot)) = longest {
             self.counters.drains_for_overtaken += 1;
-            self.alter(slot, |slot| {
-                if let Some(ready) = slot.ready_mut() {
-                    ready.leaving = Leaving::For(bundle);
-                }
-            });
+            self.alter_ready(slot, |ready| ready.leaving = Leaving::For(bundle));
         }
     }
 
@@ -232,11 +226,7 @@ impl Scheduler {
             };
             if next != ready.bundle && !self.wants_worker(next) {
                 self.counters.resurrections += 1;
-                self.alter(slot, |slot| {
-                    if let Some(ready) = slot.ready_mut() {
-                        ready.leaving = Leaving::No;
-                    }
-                });
+                self.alter_ready(slot, |ready| ready.leaving = Leaving::No);
             }
         }
     }
@@ -364,7 +354,7 @@ impl Scheduler {
     /// A device on probation gets one worker at a time.
     fn spawns_allowed(&self, device: DeviceId) -> usize {
         match self.devices[device.0 as usize].trust {
-            crate::device::Trust::Probation => 1,
+            Trust::Probation => 1,
             _ => self.config.device_spawns_max,
         }
     }

@@ -146,14 +146,12 @@ impl Scheduler {
         self.line.serve(&waiting, cost, weight);
         self.claims_due |= !self.places.promised.is_empty();
         let due = now + self.config.progress_deadline;
-        self.alter(index, |slot| {
-            if let Some(ready) = slot.ready_mut() {
-                ready.attempts.push(attempt);
-                ready.lane = waiting.lane;
-                ready.used = now;
-                ready.progress_due = Some(due);
-                ready.pulse = None;
-            }
+        self.alter_ready(index, |ready| {
+            ready.attempts.push(attempt);
+            ready.lane = waiting.lane;
+            ready.used = now;
+            ready.progress_due = Some(due);
+            ready.pulse = None;
         });
         self.timers.start(Timer::Progress(slot), due);
         self.update(id, JobStatus::Starting, Some(slot));

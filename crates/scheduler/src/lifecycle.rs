@@ -108,11 +108,7 @@ impl Scheduler {
             .is_some_and(|ready| ready.open && !ready.engine.continuous)
         {
             // A formed batch that has begun takes nobody in.
-            self.alter(index, |slot| {
-                if let Some(ready) = slot.ready_mut() {
-                    ready.open = false;
-                }
-            });
+            self.alter_ready(index, |ready| ready.open = false);
         }
     }
 

@@ -6,7 +6,7 @@ use crate::input::Order;
 use crate::scheduler::Scheduler;
 use crate::slot::{Leaving, State};
 use crate::work::Place;
-use reel_domain::{FaultClass, SlotId};
+use reel_domain::{DeviceId, FaultClass, SlotId};
 use std::time::Instant;
 
 impl Scheduler {
@@ -26,7 +26,7 @@ impl Scheduler {
         }
     }
 
-    const fn knows(&self, device: reel_domain::DeviceId) -> bool {
+    const fn knows(&self, device: DeviceId) -> bool {
         (device.0 as usize) < self.devices.len()
     }
 
@@ -42,7 +42,7 @@ impl Scheduler {
     fn halt(&mut self, now: Instant) {
         self.drain(now);
         self.jobs
-            .retain(|_, entry| matches!(entry.place, Place::Queued(_)));
+            .retain(|_, entry| matches!(entry.place, Place::Parked | Place::Queued(_)));
         self.unsettled = 0;
         for index in 0..self.slots.len() {
             if let Some(worker) = self.slots[index].worker() {
@@ -71,22 +71,14 @@ impl Scheduler {
         if ready.is_idle() {
             return self.stop(index, Some(bundle), now);
         }
-        self.alter(index, |slot| {
-            if let Some(ready) = slot.ready_mut() {
-                ready.leaving = Leaving::For(bundle);
-            }
-        });
+        self.alter_ready(index, |ready| ready.leaving = Leaving::For(bundle));
     }
 
     /// Asks a worker to exit after what it has; a slot that was about to spawn does not.
     pub(crate) fn retire(&mut self, index: usize, now: Instant) {
         match &self.slots[index].state {
             State::Ready(ready) if ready.is_idle() => self.stop(index, None, now),
-            State::Ready(_) => self.alter(index, |slot| {
-                if let Some(ready) = slot.ready_mut() {
-                    ready.leaving = Leaving::Empty;
-                }
-            }),
+            State::Ready(_) => self.alter_ready(index, |ready| ready.leaving = Leaving::Empty),
             State::Starting { .. } => self.stop(index, None, now),
             State::Backoff { .. } | State::Stopping { .. } | State::Killing { .. } => {
                 self.give_up_next(index);

@@ -9,12 +9,12 @@ use crate::faults::Faults;
 use crate::input::{BundleStanding, Input};
 use crate::line::{Line, Waiting};
 use crate::places::{self, Places};
-use crate::slot::Slot;
+use crate::slot::{Ready, Slot};
 use crate::timer::{Timer, Timers};
 use crate::work::{Entry, Place, Work};
 use reel_domain::{
-    DeviceId, Failure, FailureCode, FaultClass, JobId, JobStatus, Outcome, Rejection, SlotId,
-    TenantName,
+    AttemptId, BundleKey, DeviceId, Failure, FailureCode, FaultClass, JobId, JobStatus, Outcome,
+    Rejection, SlotId, TenantName,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
@@ -61,7 +61,7 @@ pub struct Scheduler {
 impl Scheduler {
     /// A machine with empty slots, and a menu of which nothing can be served yet.
     #[must_use]
-    pub fn new(config: Config, specs: &[DeviceSpec], menu: Vec<reel_domain::BundleKey>) -> Self {
+    pub fn new(config: Config, specs: &[DeviceSpec], menu: Vec<BundleKey>) -> Self {
         let (devices, slots) = lay_out(specs);
         let menu = Menu::new(menu, &config.pinned);
         Self {
@@ -266,7 +266,7 @@ impl Scheduler {
         }
     }
 
-    fn encoded(&mut self, attempt: reel_domain::AttemptId, result: Result<(), Failure>) {
+    fn encoded(&mut self, attempt: AttemptId, result: Result<(), Failure>) {
         match self.jobs.get(&attempt.job) {
             Some(entry) if entry.attempt() == attempt && entry.place == Place::Encoding => {
                 let outcome = result.map_or_else(Outcome::Failed, |()| Outcome::Completed);
@@ -371,7 +371,7 @@ impl Scheduler {
 
     // --- bundles ---
 
-    fn bundle_stands(&mut self, key: &reel_domain::BundleKey, standing: BundleStanding) {
+    fn bundle_stands(&mut self, key: &BundleKey, standing: BundleStanding) {
         let Some(place) = self.menu.find(key) else {
             return;
         };
@@ -427,6 +427,15 @@ impl Scheduler {
         let result = change(&mut self.slots[index]);
         self.file(index, before);
         result
+    }
+
+    /// Changes a worker that can compute; a slot in any other state stays as it is.
+    pub(crate) fn alter_ready(&mut self, index: usize, change: impl FnOnce(&mut Ready)) {
+        self.alter(index, |slot| {
+            if let Some(ready) = slot.ready_mut() {
+                change(ready);
+            }
+        });
     }
 
     pub(crate) fn standing(&self, index: usize) -> places::Standing {

@@ -33,7 +33,7 @@ pub(crate) struct Metrics {
 type Count = fn(&Counters) -> u64;
 
 /// What the scheduler itself counts: name, help, and where.
-const DECISIONS: [(&str, &str, Count); 8] = [
+const DECISIONS: [(&str, &str, Count); 7] = [
     (
         "reel_pool_stale_event_total",
         "Messages about attempts that their worker does not have",
@@ -43,11 +43,6 @@ const DECISIONS: [(&str, &str, Count); 8] = [
         "reel_pool_merge_total",
         "Attempts that joined a worker with work",
         |counters| counters.merges,
-    ),
-    (
-        "reel_pool_eviction_decided_total",
-        "Workers chosen to make room for another shape",
-        |counters| counters.evictions,
     ),
     (
         "reel_pool_eviction_held_total",
