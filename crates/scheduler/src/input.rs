@@ -56,6 +56,9 @@ pub enum Input {
     Order(Order),
 }
 
+/// Sizes of batches that step times are kept for.
+pub const BATCH_SIZES: usize = 16;
+
 /// How a bundle stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BundleStanding {
@@ -87,6 +90,8 @@ pub struct Profile {
     pub weights_bytes: u64,
     /// Memory of one worker beside the weights, in bytes.
     pub private_bytes: u64,
+    /// One step of a batch, in microseconds, by its size from 1.
+    pub step_us: [u64; BATCH_SIZES],
 }
 
 /// Something a worker said or did.
@@ -148,6 +153,8 @@ pub struct EngineFacts {
     pub batch_max: u32,
     /// Attempts may join and leave at step boundaries. Otherwise a batch is formed before it begins.
     pub continuous: bool,
+    /// Attempts can wait at a step boundary, with their latents kept.
+    pub pausable: bool,
 }
 
 /// How a process ended, in words.

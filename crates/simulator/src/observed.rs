@@ -175,7 +175,9 @@ impl Observer {
                 self.spawning.insert(*worker, (self.places[bundle], at));
                 self.tally.spawns(Duration::ZERO);
             }
-            Command::Generate { worker, attempt } => {
+            Command::Generate {
+                worker, attempt, ..
+            } => {
                 *self.running.entry(*worker).or_default() += 1;
                 if let Some(&job) = self.jobs.get(&attempt.job) {
                     self.tally.begins(job, at, *worker);

@@ -73,6 +73,8 @@ struct Actor {
     bundle: usize,
     /// Attempts with the work that is left of each, as time alone on the worker.
     attempts: Vec<(AttemptId, Duration)>,
+    /// Those that wait for others to be through.
+    paused: Vec<(AttemptId, Duration)>,
     /// When that was true.
     at: Duration,
     /// Counts changes of the attempts.
@@ -152,6 +154,7 @@ impl<'a> World<'a> {
                 service_us: micros(cost.service),
                 weights_bytes: cost.weights_bytes,
                 private_bytes: cost.private_bytes,
+                ..Profile::default()
             };
             let standing = BundleStanding::Offered(BundleOffer {
                 modes: vec![Mode::T2v],
@@ -226,6 +229,9 @@ impl<'a> World<'a> {
             tenant: arrival.tenant.clone(),
             priority: arrival.priority,
             merge: arrival.merge,
+            cost: u64::from(self.scenario.menu[arrival.bundle].steps),
+            session: None,
+            begin_within: None,
             digest: RequestDigest(index as u64),
         };
         self.tally.arrives(index, arrival.at);
@@ -240,6 +246,7 @@ impl<'a> World<'a> {
         let engine = EngineFacts {
             batch_max: self.scenario.batch_max,
             continuous: true,
+            pausable: true,
         };
         self.says(
             worker,
@@ -394,7 +401,11 @@ impl<'a> World<'a> {
                 bundle,
                 slot,
             } => self.spawn(worker, &bundle, slot.device.0 as usize),
-            Command::Generate { worker, attempt } => self.generate(worker, attempt),
+            Command::Generate {
+                worker, attempt, ..
+            } => self.generate(worker, attempt),
+            Command::Pause { worker, attempt } => self.pause(worker, attempt, true),
+            Command::Resume { worker, attempt } => self.pause(worker, attempt, false),
             Command::Stop { worker } | Command::Kill { worker, .. } => {
                 self.will(self.now + EXIT, Happening::Exited(worker));
             }
@@ -416,12 +427,17 @@ impl<'a> World<'a> {
                 device,
                 bundle,
                 attempts: Vec::new(),
+                paused: Vec::new(),
                 at: self.now,
                 generation: 0,
             },
         );
         self.on_device[device].push(worker);
         self.will(self.now + spawn, Happening::Ready(worker));
+    }
+
+    fn pause(&mut self, worker: WorkerId, attempt: AttemptId, paused: bool) {
+        self.change(worker, |actor| actor.set_paused(attempt, paused));
     }
 
     fn generate(&mut self, worker: WorkerId, attempt: AttemptId) {
@@ -437,6 +453,15 @@ impl<'a> World<'a> {
 }
 
 impl Actor {
+    /// Moves an attempt to those that wait, or back.
+    fn set_paused(&mut self, attempt: AttemptId, paused: bool) {
+        let (from, to) = match paused {
+            true => (&mut self.attempts, &mut self.paused),
+            false => (&mut self.paused, &mut self.attempts),
+        };
+        to.extend(from.extract_if(.., |(held, _)| *held == attempt));
+    }
+
     /// Takes off what was done since the attempts last changed.
     fn catch_up(&mut self, now: Duration, slowness: f64) {
         let done = (now - self.at).div_f64(slowness);

@@ -3,6 +3,7 @@
 //! Events of workers outrank requests of clients. Nothing here waits for anything else than the next event:
 //! spawning, reading, encoding and storing run beside the loop and come back as events.
 
+use crate::batches::Batches;
 use crate::devices::Device;
 use crate::effects::now_ms;
 use crate::encode::Prepared;
@@ -113,8 +114,8 @@ pub struct Supervisor {
     pub(crate) frames: BTreeMap<AttemptId, Pixels>,
     /// Encoders that were started ahead of their frames; `None`: on the way.
     pub(crate) prepared: BTreeMap<AttemptId, Option<Prepared>>,
-    /// Attempts whose given frames are being read; `true`: cancelled meanwhile.
-    pub(crate) reading: BTreeMap<AttemptId, bool>,
+    /// Attempts that their workers have not heard of yet.
+    pub(crate) batches: Batches,
     /// Published videos whose rows are not terminal yet.
     pub(crate) published: BTreeMap<JobId, VideoMeta>,
     /// How jobs ended whose rows are on their way to say so, with the attempt.
@@ -176,7 +177,7 @@ impl Supervisor {
             submitted: BTreeMap::new(),
             frames: BTreeMap::new(),
             prepared: BTreeMap::new(),
-            reading: BTreeMap::new(),
+            batches: Batches::default(),
             published: BTreeMap::new(),
             endings: BTreeMap::new(),
             turns: 0,
@@ -214,7 +215,11 @@ impl Supervisor {
             self.jobs.insert(job.clone(), None, now);
             self.jobs
                 .change(job.id, |progress| progress.attempt = attempts);
-            let work = work(&job);
+            let mut work = work(&job, now_ms());
+            if attempts > 0 {
+                // It has begun once.
+                work.begin_within = None;
+            }
             self.decide(Input::Restore { work, attempts }, now);
         }
         self.queue_moved = true;

@@ -12,6 +12,7 @@
 //! - `metrics`: the pool in numbers
 #![forbid(unsafe_code)]
 
+mod batches;
 pub mod devices;
 pub mod driver;
 

@@ -1,6 +1,7 @@
 //! What each event means to the scheduler, and to whoever waits.
 
 use crate::driver::Supervisor;
+use crate::effects::now_ms;
 use crate::event::{BundleNews, Event};
 use crate::work::work;
 use crate::workers::{Meaning, Process, Wanted};
@@ -57,7 +58,7 @@ impl Supervisor {
         now: Instant,
     ) {
         let Submission { job, given } = submission;
-        let (id, work) = (job.id, work(&job));
+        let (id, work) = (job.id, work(&job, now_ms()));
         self.jobs.insert(job, Some(answer), now);
         self.submitted.insert(id, given);
         self.decide(Input::Submit(work), now);
@@ -331,6 +332,7 @@ impl Supervisor {
 
     /// The process is gone, and its temporary directory goes too.
     fn forget(&mut self, id: WorkerId) {
+        self.batches.forget(id);
         let Some(worker) = self.workers.remove(id) else {
             return;
         };
@@ -352,26 +354,21 @@ impl Supervisor {
         pixels: Result<Pixels, String>,
         now: Instant,
     ) {
-        let cancelled = self.reading.remove(&attempt).unwrap_or(false);
-        let Some(live) = self.jobs.get(attempt.job) else {
-            return;
-        };
-        // The worker may have lost the attempt while its frames were read.
+        // The worker may have lost the attempt, or the client its interest, while its frames were read.
         if !self.scheduler.carries(worker, attempt) {
             return;
         }
-        let job = live.job.clone();
         match pixels {
-            _ if cancelled => {
-                self.hear(worker, WorkerEvent::Cancelled { attempt }, now);
-            }
-            Ok(pixels) => self.send_generate(worker, attempt, &job, Some(&pixels), now),
+            Ok(pixels) => self.batches.read(attempt, pixels),
             Err(error) => {
                 tracing::error!(%attempt, error, "the given frames could not be read");
-                let message = "the given frames could not be read".to_owned();
-                self.hear(worker, WorkerEvent::Failed { attempt, message }, now);
+                if self.batches.withdraw(attempt) {
+                    let message = "the given frames could not be read".to_owned();
+                    self.hear(worker, WorkerEvent::Failed { attempt, message }, now);
+                }
             }
         }
+        self.send_batches(now);
     }
 
     fn encoded(&mut self, attempt: AttemptId, result: Result<VideoMeta, Failure>, now: Instant) {

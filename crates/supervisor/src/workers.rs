@@ -188,12 +188,9 @@ impl Worker {
             ));
         }
         let engine = EngineFacts {
-            // How a batch is formed before it begins is not part of the protocol yet.
-            batch_max: match capabilities.continuous {
-                true => capabilities.max_batch,
-                false => 1,
-            },
+            batch_max: capabilities.max_batch,
             continuous: capabilities.continuous,
+            pausable: capabilities.pausable,
         };
         Meaning::Ready {
             engine,
