@@ -289,6 +289,8 @@ enum EventForm {
     Ready {
         #[serde(with = "EngineForm")]
         engine: EngineFacts,
+    },
+    Measured {
         private_bytes: u64,
     },
     Started {
@@ -303,7 +305,6 @@ enum EventForm {
     Finished {
         #[serde(with = "attempt")]
         attempt: AttemptId,
-        private_bytes: u64,
     },
     Cancelled {
         #[serde(with = "attempt")]

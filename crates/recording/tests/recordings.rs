@@ -122,16 +122,11 @@ fn every_input() -> Vec<Input> {
         bundle(BundleStanding::Offered(offer)),
         bundle(BundleStanding::Failed),
         says(WorkerEvent::SpawnFailed),
-        says(WorkerEvent::Ready {
-            engine,
-            private_bytes: 5,
-        }),
+        says(WorkerEvent::Ready { engine }),
+        says(WorkerEvent::Measured { private_bytes: 5 }),
         says(WorkerEvent::Started { attempt }),
         says(WorkerEvent::Progress { attempt, step: 3 }),
-        says(WorkerEvent::Finished {
-            attempt,
-            private_bytes: 6,
-        }),
+        says(WorkerEvent::Finished { attempt }),
         says(WorkerEvent::Cancelled { attempt }),
         says(WorkerEvent::Failed {
             attempt,

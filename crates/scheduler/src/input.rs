@@ -103,7 +103,10 @@ pub enum WorkerEvent {
     Ready {
         /// What its engine can do.
         engine: EngineFacts,
-        /// Memory beside the weights, in bytes; 0 where it is not measured.
+    },
+    /// Somebody looked how much memory it holds.
+    Measured {
+        /// The most that was seen, beside weights that it shares, in bytes.
         private_bytes: u64,
     },
     /// An attempt has begun on the device.
@@ -122,8 +125,6 @@ pub enum WorkerEvent {
     Finished {
         /// Which one.
         attempt: AttemptId,
-        /// Largest memory beside the weights so far, in bytes; 0 where it is not measured.
-        private_bytes: u64,
     },
     /// A cancelled attempt has left the device.
     Cancelled {

@@ -21,17 +21,12 @@ impl Scheduler {
         };
         match event {
             WorkerEvent::SpawnFailed | WorkerEvent::Exited(_) => self.exited(index, now),
-            WorkerEvent::Ready {
-                engine,
-                private_bytes,
-            } => self.ready(index, engine, private_bytes, now),
+            WorkerEvent::Ready { engine } => self.ready(index, engine, now),
+            WorkerEvent::Measured { private_bytes } => self.measured(index, private_bytes, now),
             WorkerEvent::Broken { class } => self.kill(index, class, now),
             WorkerEvent::Started { attempt } => self.started(index, attempt, now),
             WorkerEvent::Progress { attempt, step } => self.progressed(index, attempt, step, now),
-            WorkerEvent::Finished {
-                attempt,
-                private_bytes,
-            } => self.finished(index, attempt, private_bytes, now),
+            WorkerEvent::Finished { attempt } => self.finished(index, attempt, now),
             WorkerEvent::Cancelled { attempt } => self.left(index, attempt, None, now),
             WorkerEvent::Failed { attempt, message } => {
                 self.left(index, attempt, Some(message), now);
@@ -39,7 +34,7 @@ impl Scheduler {
         }
     }
 
-    fn ready(&mut self, index: usize, engine: EngineFacts, private_bytes: u64, now: Instant) {
+    fn ready(&mut self, index: usize, engine: EngineFacts, now: Instant) {
         let slot = &self.slots[index];
         let State::Starting {
             worker,
@@ -53,7 +48,6 @@ impl Scheduler {
         self.booted(slot.id.device, bundle, now);
         let known = &mut self.menu[bundle];
         known.learn_spawn(micros(now.saturating_duration_since(since)));
-        known.learn_memory(private_bytes);
         let changed =
             std::mem::replace(&mut known.continuous, engine.continuous) != engine.continuous;
         let price = self.price(bundle);
@@ -76,6 +70,14 @@ impl Scheduler {
             self.line_up_again(bundle);
         }
         self.make_room_for(index, now);
+    }
+
+    /// What a bundle needs is known better now; if that is more than was thought, somebody has to go.
+    fn measured(&mut self, index: usize, private_bytes: u64, now: Instant) {
+        if let Some(bundle) = self.slots[index].holds() {
+            self.menu[bundle].learn_memory(private_bytes);
+            self.make_room_for(index, now);
+        }
     }
 
     /// What a bundle's engine can do is known now: its waiting jobs share with others than was thought.
@@ -150,7 +152,7 @@ impl Scheduler {
         }
     }
 
-    fn finished(&mut self, index: usize, attempt: AttemptId, private_bytes: u64, now: Instant) {
+    fn finished(&mut self, index: usize, attempt: AttemptId, now: Instant) {
         let Some(entry) = self.placed(index, attempt) else {
             return;
         };
@@ -163,7 +165,6 @@ impl Scheduler {
             let us = micros(now.saturating_duration_since(started));
             self.menu[bundle].learn_service(us);
         }
-        self.menu[bundle].learn_memory(private_bytes);
         self.settle_place(attempt);
         self.release(index, attempt, now);
         self.trusted(self.slots[index].id.device);

@@ -273,7 +273,6 @@ impl World {
             Act::Lie if self.carries(worker, self.seen(which)) => return,
             Act::Lie => WorkerEvent::Finished {
                 attempt: self.seen(which),
-                private_bytes: 0,
             },
         };
         self.bench.put(Input::Worker { worker, event });
@@ -312,7 +311,6 @@ impl World {
                     continuous: self.pool.continuous,
                     pausable: true,
                 },
-                private_bytes: 0,
             });
         }
         let goes_on = |(attempt, _): &(AttemptId, bool)| {
@@ -328,10 +326,7 @@ impl World {
         actor.paused.remove(&attempt);
         Some(match actor.cancels.remove(&attempt) {
             true => WorkerEvent::Cancelled { attempt },
-            false => WorkerEvent::Finished {
-                attempt,
-                private_bytes: 0,
-            },
+            false => WorkerEvent::Finished { attempt },
         })
     }
 

@@ -134,7 +134,7 @@ impl Observer {
 
     fn hears(&mut self, at: Duration, worker: WorkerId, event: &WorkerEvent) {
         match event {
-            WorkerEvent::Ready { engine, .. } => {
+            WorkerEvent::Ready { engine } => {
                 self.batch_max = self.batch_max.max(engine.batch_max);
                 if let Some((bundle, since)) = self.spawning.remove(&worker) {
                     self.spawns[bundle].add(at - since);
@@ -143,7 +143,7 @@ impl Observer {
             WorkerEvent::Started { attempt } => {
                 self.started.insert(*attempt, at);
             }
-            WorkerEvent::Finished { attempt, .. } => {
+            WorkerEvent::Finished { attempt } => {
                 if let Some(since) = self.started.remove(attempt)
                     && let Some(&job) = self.jobs.get(&attempt.job)
                 {
@@ -156,7 +156,9 @@ impl Observer {
                 self.running.remove(&worker);
                 self.tally.busy_ends(at, worker, true);
             }
-            WorkerEvent::Progress { .. } | WorkerEvent::Broken { .. } => {}
+            WorkerEvent::Progress { .. }
+            | WorkerEvent::Measured { .. }
+            | WorkerEvent::Broken { .. } => {}
         }
     }
 

@@ -239,22 +239,15 @@ impl<'a> World<'a> {
     }
 
     fn ready(&mut self, worker: WorkerId) {
-        let Some(actor) = self.actors.get(&worker) else {
+        if !self.actors.contains_key(&worker) {
             return;
-        };
-        let private_bytes = self.scenario.menu[actor.bundle].private_bytes;
+        }
         let engine = EngineFacts {
             batch_max: self.scenario.batch_max,
             continuous: true,
             pausable: true,
         };
-        self.says(
-            worker,
-            WorkerEvent::Ready {
-                engine,
-                private_bytes,
-            },
-        );
+        self.says(worker, WorkerEvent::Ready { engine });
     }
 
     fn pulse(&mut self, worker: WorkerId, generation: u64, step: u32) {
@@ -285,14 +278,7 @@ impl<'a> World<'a> {
             return;
         };
         self.tally.busy_ends(self.now, worker, idle);
-        let private_bytes = 0;
-        self.says(
-            worker,
-            WorkerEvent::Finished {
-                attempt,
-                private_bytes,
-            },
-        );
+        self.says(worker, WorkerEvent::Finished { attempt });
     }
 
     /// Changes what a worker has. Everybody on its device gets faster or slower by that.

@@ -109,6 +109,7 @@ impl Supervisor {
         let worker = Worker {
             slot,
             bundle_id: baked.id.clone(),
+            weights_bytes: baked.weights_bytes,
             bundle,
             spawned: now,
             scratch: scratch.clone(),

@@ -15,6 +15,8 @@
 mod batches;
 pub mod devices;
 pub mod driver;
+pub mod memory;
+mod profiles;
 
 mod effects;
 mod encode;

@@ -18,6 +18,8 @@ pub(crate) struct Worker {
     pub(crate) bundle: BundleKey,
     /// The bundle that it must claim.
     pub(crate) bundle_id: String,
+    /// Size of the weights that it maps, in bytes.
+    pub(crate) weights_bytes: u64,
     pub(crate) spawned: Instant,
     /// Its private temporary directory, removed after its end.
     pub(crate) scratch: PathBuf,

@@ -289,12 +289,11 @@ fn a_paused_attempt_keeps_its_steps_until_it_is_resumed() {
             _ => unreachable!(),
         }
     };
-    step_of(1);
+    let mut last = step_of(1);
     supervisor.say(&ToWorker::Pause {
         attempt: attempt(1),
     });
     supervisor.say(&ToWorker::Ping { nonce: 1 });
-    let mut last = 0;
     supervisor.hear_until(|message| {
         if let FromWorker::Step { step, .. } = message {
             last = *step;

@@ -53,7 +53,7 @@ impl Pool {
         let registry = prometheus::Registry::new();
         let parts = Parts {
             config,
-            devices: vec![Device::cpu(0)],
+            devices: vec![Device::cpu(0, 0)],
             slots_per_device: 2,
             menu: (0..SHAPES.len()).map(key).collect(),
             worker: WorkerProgram {
@@ -68,6 +68,7 @@ impl Pool {
             ffmpeg: Ffmpeg::locate(None).unwrap(),
             spawner: Spawner::start().unwrap(),
             registry: registry.clone(),
+            profiles: dir.join("profiles.json"),
             record: None,
         };
         let (mut supervisor, handle, control) = Supervisor::new(parts).unwrap();
@@ -94,6 +95,7 @@ impl Pool {
                 id: bundle_id.into(),
                 dir: dir.join(shape).join(bundle_id),
                 modes: vec![Mode::T2v, Mode::I2v],
+                weights_bytes: 0,
             };
             pool.control
                 .bundle(key(index), BundleNews::Baked(baked))

@@ -197,13 +197,7 @@ impl Bench {
             continuous,
             pausable: continuous,
         };
-        self.tell(
-            worker,
-            WorkerEvent::Ready {
-                engine,
-                private_bytes: 0,
-            },
-        );
+        self.tell(worker, WorkerEvent::Ready { engine });
     }
 
     pub fn started(&mut self, worker: u64, attempt: AttemptId) {
@@ -211,13 +205,7 @@ impl Bench {
     }
 
     pub fn finished(&mut self, worker: u64, attempt: AttemptId) {
-        self.tell(
-            worker,
-            WorkerEvent::Finished {
-                attempt,
-                private_bytes: 0,
-            },
-        );
+        self.tell(worker, WorkerEvent::Finished { attempt });
     }
 
     pub fn encoded(&mut self, attempt: AttemptId, result: Result<(), Failure>) {
