@@ -14,4 +14,4 @@ pub mod world;
 pub use observed::{Observed, observe};
 pub use report::Report;
 pub use traffic::{Arrival, Pattern, Volume, draw};
-pub use world::{BundleCost, Scenario, inputs, run};
+pub use world::{BundleCost, Scenario, inputs, record, run};

@@ -7,12 +7,15 @@
 use crate::report::{Report, Tally};
 use crate::traffic::Arrival;
 use reel_domain::{AttemptId, BundleKey, JobId, Mode};
+use reel_recording::{Header, Recorder};
 use reel_scheduler::{
     Batching, BundleOffer, BundleStanding, Command, Config, DecisionHash, DeviceSpec, EngineFacts,
     ExitReport, Input, Profile, RequestDigest, Scheduler, Work, WorkerEvent, WorkerId,
 };
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What one bundle of the menu costs.
@@ -93,10 +96,14 @@ struct World<'a> {
     /// The workers on each device.
     on_device: Vec<Vec<WorkerId>>,
     bundles: HashMap<BundleKey, usize>,
+    /// What was decided and is still to be done.
+    decided: VecDeque<Command>,
     tally: Tally,
     hash: DecisionHash,
     /// Everything that the scheduler was told, if that is wanted.
     told: Option<Vec<(Duration, Input)>>,
+    /// Takes it down in a file, if that is wanted.
+    recorder: Option<Recorder>,
 }
 
 /// Runs a scenario to its end.
@@ -108,10 +115,7 @@ pub fn run(scenario: &Scenario) -> Report {
     while let Some(at) = world.next_time() {
         world.advance(at);
     }
-    let counters = world.scheduler.counters();
-    world
-        .tally
-        .report(scenario, counters, world.now, world.hash, begun.elapsed())
+    world.finish(begun)
 }
 
 /// Runs a scenario to its end, and gives back everything that the scheduler was told, and when.
@@ -124,6 +128,31 @@ pub fn inputs(scenario: &Scenario) -> Vec<(Duration, Input)> {
         world.advance(at);
     }
     world.told.unwrap_or_default()
+}
+
+/// Runs a scenario to its end, and records it in a new file, for `reel replay`.
+///
+/// # Errors
+/// When the file exists or cannot be written.
+pub fn record(scenario: &Scenario, path: &Path) -> io::Result<Report> {
+    let header = Header {
+        config: scenario.config.clone(),
+        devices: scenario.devices.clone(),
+        menu: scenario.menu.iter().map(|cost| cost.key.clone()).collect(),
+        started_at_ms: 0,
+    };
+    let begun = Instant::now();
+    let mut world = World::new(scenario);
+    let recorder = Recorder::create(path, &header, world.start, u64::MAX)?;
+    world.recorder = Some(recorder.waiting());
+    world.open();
+    while let Some(at) = world.next_time() {
+        world.advance(at);
+    }
+    if let Some(recorder) = world.recorder.take() {
+        recorder.close()?;
+    }
+    Ok(world.finish(begun))
 }
 
 impl<'a> World<'a> {
@@ -141,9 +170,22 @@ impl<'a> World<'a> {
             on_device: vec![Vec::new(); scenario.devices.len()],
             bundles,
             tally: Tally::new(scenario.arrivals.len()),
+            decided: VecDeque::new(),
             hash: DecisionHash::default(),
             told: None,
+            recorder: None,
         }
+    }
+
+    fn finish(self, begun: Instant) -> Report {
+        let counters = self.scheduler.counters();
+        self.tally.report(
+            self.scenario,
+            counters,
+            self.now,
+            self.hash,
+            begun.elapsed(),
+        )
     }
 
     /// The menu is baked, and the first job is on its way.
@@ -361,18 +403,29 @@ impl<'a> World<'a> {
     /// Hands something to the scheduler, and carries out what it decides.
     fn decide(&mut self, input: Input) {
         self.tell(input);
-        while let Some(command) = self.scheduler.poll_command() {
-            self.hash.add(&command);
+        while let Some(command) = self.decided.pop_front() {
             self.perform(command);
         }
     }
 
+    /// Hands something to the scheduler. What it decides is done in its turn.
     fn tell(&mut self, input: Input) {
         self.tally.events += 1;
+        let now = self.start + self.now;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(&input, now);
+        }
         if let Some(told) = &mut self.told {
             told.push((self.now, input.clone()));
         }
-        self.scheduler.handle(input, self.start + self.now);
+        self.scheduler.handle(input, now);
+        while let Some(command) = self.scheduler.poll_command() {
+            self.hash.add(&command);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.decision(&command);
+            }
+            self.decided.push_back(command);
+        }
     }
 
     fn perform(&mut self, command: Command) {
