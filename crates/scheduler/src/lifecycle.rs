@@ -245,6 +245,8 @@ impl Scheduler {
             self.timers.stop(Timer::Cancel(id));
         }
         self.resume_paused(index, now);
+        // A full worker may be as full as before, but of other work: of some that can be paused.
+        self.touched.insert(bundle);
         if !idle {
             return;
         }

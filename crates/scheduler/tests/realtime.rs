@@ -131,12 +131,20 @@ fn an_attempt_is_not_paused_for_ever() {
     }
     bench.commands();
     bench.finished(0, attempt(2, 1));
+    let commands = short(&bench.commands());
+    assert!(
+        commands.contains(&"generate w0 3/1".into()),
+        "a second segment goes before it: {commands:?}"
+    );
     bench.finished(0, attempt(3, 1));
     let commands = short(&bench.commands());
     assert!(
         commands.contains(&"resume w0 1/1".into()) && !commands.contains(&"pause w0 1/1".into()),
-        "two segments went before it, and that is enough: {commands:?}"
+        "and that is enough: {commands:?}"
     );
+    bench.finished(0, attempt(1, 1));
+    let commands = short(&bench.commands());
+    assert!(commands.contains(&"generate w0 4/1".into()), "{commands:?}");
 }
 
 #[test]
