@@ -3,15 +3,18 @@
 //! - [`traffic`]: who asks for what, and when
 //! - [`world`]: carries out what the scheduler decides
 //! - [`report`]: what came of it
+//! - [`optimum`](mod@optimum): what the least time of spawns would have been
 //! - [`observed`]: a recorded run in the same figures, and as traffic to try otherwise
 #![forbid(unsafe_code)]
 
 pub mod observed;
+pub mod optimum;
 pub mod report;
 pub mod traffic;
 pub mod world;
 
 pub use observed::{Observed, observe};
+pub use optimum::{Optimum, optimum};
 pub use report::Report;
 pub use traffic::{Arrival, Pattern, Volume, draw};
 pub use world::{BundleCost, Scenario, inputs, run};
