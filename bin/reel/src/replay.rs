@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, reason = "the answer is the purpose")]
 
 use crate::scheduling::{Batching, Eviction, GAIN_PERCENT};
-use crate::simulate;
+use crate::simulate::{self, Row};
 use anyhow::Context;
 use clap::Args;
 use reel_recording::Recording;
@@ -49,11 +49,11 @@ pub(crate) fn run_command(args: &ReplayArgs) -> anyhow::Result<()> {
     for device in &mut otherwise.devices {
         device.slots = args.k.unwrap_or(device.slots);
     }
-    let runs = [
-        ("what happened".to_owned(), observed.report),
-        ("simulated alike".to_owned(), run(&observed.scenario)),
-        ("simulated otherwise".to_owned(), run(&otherwise)),
-    ];
-    simulate::print(&runs);
+    let alike = run(&observed.scenario);
+    simulate::print(&[
+        Row::new("what happened", &observed.scenario, observed.report),
+        Row::new("simulated alike", &observed.scenario, alike),
+        Row::new("simulated otherwise", &otherwise, run(&otherwise)),
+    ]);
     Ok(())
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use reel_domain::BundleKey;
 use reel_scheduler::{Config, DeviceSpec};
-use reel_simulator::{BundleCost, Report, Scenario, Volume, draw, run};
+use reel_simulator::{BundleCost, Optimum, Report, Scenario, Volume, draw, optimum, run};
 use std::time::Duration;
 
 /// Runs traffic through the scheduler on a virtual clock, once for each policy and each K.
@@ -94,7 +94,7 @@ pub(crate) fn run_command(args: &SimulateArgs) -> anyhow::Result<()> {
                 .to_possible_value()
                 .map(|value| value.get_name().to_owned());
             let name = format!("{} K={k}", policy.unwrap_or_default());
-            runs.push((name, run(&scenario)));
+            runs.push(Row::new(name, &scenario, run(&scenario)));
         }
     }
     print(&runs);
@@ -157,36 +157,86 @@ fn scenario(args: &SimulateArgs) -> anyhow::Result<Scenario> {
     })
 }
 
-/// Runs side by side.
-pub(crate) fn print(runs: &[(String, Report)]) {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_header([
-        "", "jobs", "refused", "at once", "wait p50", "p95", "p99", "longest", "spawns",
-        "spawning", "evicted", "joined", "busy",
-    ]);
-    for (name, report) in runs {
+/// One run of the table.
+#[derive(Debug)]
+pub(crate) struct Row {
+    name: String,
+    report: Report,
+    optimum: Optimum,
+}
+
+impl Row {
+    pub(crate) fn new(name: impl Into<String>, scenario: &Scenario, report: Report) -> Self {
+        Self {
+            name: name.into(),
+            report,
+            optimum: optimum(scenario),
+        }
+    }
+
+    fn cells(&self) -> [String; 16] {
+        let report = &self.report;
+        let share = |jobs: usize| {
+            let percent = jobs as f64 / report.jobs.max(1) as f64 * 100.0;
+            format!("{percent:.1} %")
+        };
         let [p50, p95, p99, longest] = report.waits.map(seconds);
-        let at_once = report.at_once as f64 / report.jobs.max(1) as f64 * 100.0;
-        table.add_row([
-            name.clone(),
+        [
+            self.name.clone(),
             report.jobs.to_string(),
             report.rejections.to_string(),
-            format!("{at_once:.1} %"),
+            share(report.hot),
+            share(report.at_once),
             p50,
             p95,
             p99,
             longest,
             report.spawns.to_string(),
             seconds(report.spawning),
+            seconds(report.spawning_more),
+            times(report.spawning, self.optimum.spawning),
             report.counters.evictions.to_string(),
             report.counters.merges.to_string(),
             seconds(report.busy),
-        ]);
+        ]
+    }
+}
+
+/// Runs side by side.
+pub(crate) fn print(rows: &[Row]) {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_header([
+        "",
+        "jobs",
+        "refused",
+        "hot",
+        "at once",
+        "wait p50",
+        "p95",
+        "p99",
+        "longest",
+        "spawns",
+        "spawning",
+        "2nd workers",
+        "x optimum",
+        "evicted",
+        "joined",
+        "busy",
+    ]);
+    for row in rows {
+        table.add_row(row.cells());
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     println!("{table}");
+}
+
+fn times(spawning: Duration, optimum: Duration) -> String {
+    if optimum.is_zero() {
+        return "-".into();
+    }
+    format!("{:.2}", spawning.div_duration_f64(optimum))
 }
 
 fn seconds(time: Duration) -> String {

@@ -21,10 +21,14 @@ pub struct Report {
     pub waits: [Duration; 4],
     /// Jobs that found a hot worker with room at once.
     pub at_once: usize,
+    /// Jobs that found a hot worker, with work or without.
+    pub hot: usize,
     /// Workers spawned.
     pub spawns: usize,
     /// Time spent in spawns.
     pub spawning: Duration,
+    /// Of that, for bundles that had a worker already: what waits less by it, no offline optimum knows.
+    pub spawning_more: Duration,
     /// Time in which workers had work.
     pub busy: Duration,
     /// Virtual time from the first to the last event.
@@ -47,8 +51,10 @@ pub(crate) struct Tally {
     ended: usize,
     pub(crate) rejections: usize,
     pub(crate) events: u64,
+    hot: usize,
     spawns: usize,
     spawning: Duration,
+    spawning_more: Duration,
     busy: Duration,
     busy_since: BTreeMap<WorkerId, Duration>,
 }
@@ -61,8 +67,10 @@ impl Tally {
             ended: 0,
             rejections: 0,
             events: 0,
+            hot: 0,
             spawns: 0,
             spawning: Duration::ZERO,
+            spawning_more: Duration::ZERO,
             busy: Duration::ZERO,
             busy_since: BTreeMap::new(),
         }
@@ -90,17 +98,25 @@ impl Tally {
         self.waits.push(None);
     }
 
+    /// A job arrives while a worker of its bundle is READY, or while none is.
+    pub(crate) fn finds(&mut self, hot: bool) {
+        self.hot += usize::from(hot);
+    }
+
     pub(crate) const fn ends(&mut self) {
         self.ended += 1;
     }
 
-    pub(crate) fn spends(&mut self, spawning: Duration) {
-        self.spawning += spawning;
+    pub(crate) const fn spawns(&mut self) {
+        self.spawns += 1;
     }
 
-    pub(crate) fn spawns(&mut self, time: Duration) {
-        self.spawns += 1;
-        self.spawning += time;
+    /// Time of one spawn; `more`: of a bundle that had a worker already.
+    pub(crate) fn spends(&mut self, spawning: Duration, more: bool) {
+        self.spawning += spawning;
+        if more {
+            self.spawning_more += spawning;
+        }
     }
 
     pub(crate) fn report(
@@ -123,8 +139,10 @@ impl Tally {
             ended: self.ended,
             waits: [at(50), at(95), at(99), at(100)],
             at_once: waits.iter().take_while(|wait| **wait < AT_ONCE).count(),
+            hot: self.hot,
             spawns: self.spawns,
             spawning: self.spawning,
+            spawning_more: self.spawning_more,
             busy: self.busy,
             span,
             counters,

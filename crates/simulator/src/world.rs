@@ -67,10 +67,19 @@ enum Happening {
     Encoded(AttemptId),
 }
 
+/// How far a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    Hot,
+    Leaving,
+}
+
 #[derive(Debug)]
 struct Actor {
     device: usize,
     bundle: usize,
+    stage: Stage,
     /// Attempts with the work that is left of each, as time alone on the worker.
     attempts: Vec<(AttemptId, Duration)>,
     /// When that was true.
@@ -90,6 +99,8 @@ struct World<'a> {
     actors: BTreeMap<WorkerId, Actor>,
     /// The workers on each device.
     on_device: Vec<Vec<WorkerId>>,
+    /// Hot workers of each bundle.
+    hot: Vec<usize>,
     bundles: HashMap<BundleKey, usize>,
     tally: Tally,
     hash: DecisionHash,
@@ -137,6 +148,7 @@ impl<'a> World<'a> {
             sequence: 0,
             actors: BTreeMap::new(),
             on_device: vec![Vec::new(); scenario.devices.len()],
+            hot: vec![0; scenario.menu.len()],
             bundles,
             tally: Tally::new(scenario.arrivals.len()),
             hash: DecisionHash::default(),
@@ -229,13 +241,16 @@ impl<'a> World<'a> {
             digest: RequestDigest(index as u64),
         };
         self.tally.arrives(index, arrival.at);
+        self.tally.finds(self.hot[arrival.bundle] > 0);
         self.decide(Input::Submit(work));
     }
 
     fn ready(&mut self, worker: WorkerId) {
-        let Some(actor) = self.actors.get(&worker) else {
+        let Some(actor) = self.actors.get_mut(&worker) else {
             return;
         };
+        actor.stage = Stage::Hot;
+        self.hot[actor.bundle] += 1;
         let private_bytes = self.scenario.menu[actor.bundle].private_bytes;
         let engine = EngineFacts {
             batch_max: self.scenario.batch_max,
@@ -329,6 +344,15 @@ impl<'a> World<'a> {
         }
     }
 
+    /// A worker takes nothing more.
+    fn cools(&mut self, worker: WorkerId) {
+        if let Some(actor) = self.actors.get_mut(&worker)
+            && std::mem::replace(&mut actor.stage, Stage::Leaving) == Stage::Hot
+        {
+            self.hot[actor.bundle] -= 1;
+        }
+    }
+
     fn forget(&mut self, worker: WorkerId) {
         if let Some(actor) = self.actors.remove(&worker) {
             self.on_device[actor.device].retain(|other| *other != worker);
@@ -396,6 +420,7 @@ impl<'a> World<'a> {
             } => self.spawn(worker, &bundle, slot.device.0 as usize),
             Command::Generate { worker, attempt } => self.generate(worker, attempt),
             Command::Stop { worker } | Command::Kill { worker, .. } => {
+                self.cools(worker);
                 self.will(self.now + EXIT, Happening::Exited(worker));
             }
             Command::Encode { attempt } => {
@@ -409,12 +434,15 @@ impl<'a> World<'a> {
     fn spawn(&mut self, worker: WorkerId, key: &BundleKey, device: usize) {
         let bundle = self.bundles[key];
         let spawn = self.scenario.menu[bundle].spawn;
-        self.tally.spawns(spawn);
+        let serves = |actor: &Actor| actor.bundle == bundle && actor.stage != Stage::Leaving;
+        self.tally.spawns();
+        self.tally.spends(spawn, self.actors.values().any(serves));
         self.actors.insert(
             worker,
             Actor {
                 device,
                 bundle,
+                stage: Stage::Starting,
                 attempts: Vec::new(),
                 at: self.now,
                 generation: 0,
