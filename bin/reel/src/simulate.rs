@@ -66,6 +66,8 @@ enum Pattern {
     Cyclic,
     /// One tenant asks for half of everything.
     Hog,
+    /// Half of the jobs are segments of sessions, one after the other.
+    Sessions,
 }
 
 impl From<Pattern> for reel_simulator::Pattern {
@@ -76,6 +78,7 @@ impl From<Pattern> for reel_simulator::Pattern {
             Pattern::Day => Self::Day,
             Pattern::Cyclic => Self::Cyclic,
             Pattern::Hog => Self::Hog,
+            Pattern::Sessions => Self::Sessions,
         }
     }
 }
@@ -136,6 +139,7 @@ fn scenario(args: &SimulateArgs) -> anyhow::Result<Scenario> {
         rate: args.rate.unwrap_or(capacity * 0.75),
         bundles: args.shapes,
         tenants: args.tenants,
+        service,
         seed: args.seed,
     };
     anyhow::ensure!(volume.rate > 0.0, "--rate must be above 0");

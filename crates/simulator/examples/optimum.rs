@@ -148,6 +148,7 @@ fn scenario(
         rate: load * devices as f64 / SERVICE_S,
         bundles: SHAPES,
         tenants: 3,
+        service: Duration::from_secs_f64(SERVICE_S),
         seed,
     };
     let memory_bytes = 0;

@@ -31,6 +31,7 @@ fn scenario(pattern: Pattern, spawns: &[u64], config: Config) -> Scenario {
         rate: 0.5,
         bundles: spawns.len(),
         tenants: 3,
+        service: Duration::from_secs(2),
         seed: 7,
     };
     let device = DeviceSpec {
