@@ -1,6 +1,7 @@
 //! The scheduler in a world on paper: traffic, a virtual clock, and workers that cost what bundles cost.
 //!
 //! - [`traffic`]: who asks for what, and when
+//! - [`trace`]: the same in a file
 //! - [`world`]: carries out what the scheduler decides
 //! - [`report`]: what came of it
 //! - [`optimum`](mod@optimum): what the least time of spawns would have been
@@ -10,6 +11,7 @@
 pub mod observed;
 pub mod optimum;
 pub mod report;
+pub mod trace;
 pub mod traffic;
 pub mod world;
 
