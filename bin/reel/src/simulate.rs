@@ -184,7 +184,8 @@ impl Row {
             let percent = jobs as f64 / report.jobs.max(1) as f64 * 100.0;
             format!("{percent:.1} %")
         };
-        let [p50, p95, p99, longest] = report.waits.map(seconds);
+        let [p50, p95, p99, longest] =
+            [50, 95, 99, 100].map(|percent| seconds(report.wait(percent)));
         [
             self.name.clone(),
             report.jobs.to_string(),

@@ -4,6 +4,7 @@
 //! - [`trace`]: the same in a file
 //! - [`world`]: carries out what the scheduler decides
 //! - [`report`]: what came of it
+//! - [`timeline`]: what each worker did
 //! - [`optimum`](mod@optimum): what the least time of spawns would have been
 //! - [`observed`]: a recorded run in the same figures, and as traffic to try otherwise
 #![forbid(unsafe_code)]
@@ -11,6 +12,7 @@
 pub mod observed;
 pub mod optimum;
 pub mod report;
+pub mod timeline;
 pub mod trace;
 pub mod traffic;
 pub mod world;
@@ -18,5 +20,6 @@ pub mod world;
 pub use observed::{Observed, observe};
 pub use optimum::{Optimum, optimum};
 pub use report::Report;
+pub use timeline::{Stay, Timeline};
 pub use traffic::{Arrival, Pattern, Volume, draw};
-pub use world::{BundleCost, Scenario, inputs, run};
+pub use world::{BundleCost, Scenario, inputs, run, watch};

@@ -17,8 +17,8 @@ pub struct Report {
     pub rejections: usize,
     /// Of these, ended.
     pub ended: usize,
-    /// Arrival to the start of the attempt: the middle one, the 95th and the 99th of a hundred, the longest.
-    pub waits: [Duration; 4],
+    /// Arrival to the start of the first attempt, of all jobs that were begun, the shortest first.
+    pub waits: Vec<Duration>,
     /// Jobs that found a hot worker with room at once.
     pub at_once: usize,
     /// Jobs that found a hot worker, with work or without.
@@ -41,6 +41,16 @@ pub struct Report {
     pub decisions: DecisionHash,
     /// Real time that the run took.
     pub wall: Duration,
+}
+
+impl Report {
+    /// The wait that so many percent of the jobs did not exceed; 100: the longest.
+    #[must_use]
+    pub fn wait(&self, percent: usize) -> Duration {
+        let place = self.waits.len() * percent / 100;
+        let place = place.min(self.waits.len().saturating_sub(1));
+        self.waits.get(place).copied().unwrap_or_default()
+    }
 }
 
 /// What is written down while a run goes on.
@@ -129,16 +139,12 @@ impl Tally {
     ) -> Report {
         let mut waits: Vec<Duration> = self.waits.into_iter().flatten().collect();
         waits.sort_unstable();
-        let at = |share: usize| {
-            let place = (waits.len() * share / 100).min(waits.len().saturating_sub(1));
-            waits.get(place).copied().unwrap_or_default()
-        };
         Report {
             jobs: scenario.arrivals.len(),
             rejections: self.rejections,
             ended: self.ended,
-            waits: [at(50), at(95), at(99), at(100)],
-            at_once: waits.iter().take_while(|wait| **wait < AT_ONCE).count(),
+            at_once: waits.partition_point(|wait| *wait < AT_ONCE),
+            waits,
             hot: self.hot,
             spawns: self.spawns,
             spawning: self.spawning,

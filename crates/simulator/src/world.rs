@@ -5,8 +5,9 @@
 //! on one device share it: two that are busy at once are half as fast.
 
 use crate::report::{Report, Tally};
+use crate::timeline::Timeline;
 use crate::traffic::Arrival;
-use reel_domain::{AttemptId, BundleKey, JobId, Mode};
+use reel_domain::{AttemptId, BundleKey, JobId, Mode, SlotId};
 use reel_scheduler::{
     Batching, BundleOffer, BundleStanding, Command, Config, DecisionHash, DeviceSpec, EngineFacts,
     ExitReport, Input, Profile, RequestDigest, Scheduler, Work, WorkerEvent, WorkerId,
@@ -92,6 +93,7 @@ struct Actor {
 struct World<'a> {
     scenario: &'a Scenario,
     scheduler: Scheduler,
+    /// When the run really began; virtual time is counted from there, as only differences count.
     start: Instant,
     now: Duration,
     future: BinaryHeap<Reverse<(Duration, u64, Happening)>>,
@@ -106,21 +108,27 @@ struct World<'a> {
     hash: DecisionHash,
     /// Everything that the scheduler was told, if that is wanted.
     told: Option<Vec<(Duration, Input)>>,
+    /// What the workers did, if that is wanted.
+    timeline: Option<Timeline>,
 }
 
 /// Runs a scenario to its end.
 #[must_use]
 pub fn run(scenario: &Scenario) -> Report {
-    let begun = Instant::now();
     let mut world = World::new(scenario);
-    world.open();
-    while let Some(at) = world.next_time() {
-        world.advance(at);
-    }
-    let counters = world.scheduler.counters();
-    world
-        .tally
-        .report(scenario, counters, world.now, world.hash, begun.elapsed())
+    world.play();
+    world.report()
+}
+
+/// Runs a scenario to its end, and writes down what the workers did in the beginning, as long as `window`.
+#[must_use]
+pub fn watch(scenario: &Scenario, window: Duration) -> (Report, Timeline) {
+    let mut world = World::new(scenario);
+    world.timeline = Some(Timeline::new(window));
+    world.play();
+    let timeline = world.timeline.take();
+    let timeline = timeline.unwrap_or_else(|| Timeline::new(window));
+    (world.report(), timeline)
 }
 
 /// Runs a scenario to its end, and gives back everything that the scheduler was told, and when.
@@ -128,10 +136,7 @@ pub fn run(scenario: &Scenario) -> Report {
 pub fn inputs(scenario: &Scenario) -> Vec<(Duration, Input)> {
     let mut world = World::new(scenario);
     world.told = Some(Vec::new());
-    world.open();
-    while let Some(at) = world.next_time() {
-        world.advance(at);
-    }
+    world.play();
     world.told.unwrap_or_default()
 }
 
@@ -142,7 +147,7 @@ impl<'a> World<'a> {
         Self {
             scheduler: Scheduler::new(scenario.config.clone(), &scenario.devices, keys),
             scenario,
-            start: begun_somewhere(),
+            start: Instant::now(),
             now: Duration::ZERO,
             future: BinaryHeap::new(),
             sequence: 0,
@@ -153,7 +158,23 @@ impl<'a> World<'a> {
             tally: Tally::new(scenario.arrivals.len()),
             hash: DecisionHash::default(),
             told: None,
+            timeline: None,
         }
+    }
+
+    /// From the first job to the last event.
+    fn play(&mut self) {
+        self.open();
+        while let Some(at) = self.next_time() {
+            self.advance(at);
+        }
+    }
+
+    fn report(self) -> Report {
+        let counters = self.scheduler.counters();
+        let wall = self.start.elapsed();
+        self.tally
+            .report(self.scenario, counters, self.now, self.hash, wall)
     }
 
     /// The menu is baked, and the first job is on its way.
@@ -217,6 +238,7 @@ impl<'a> World<'a> {
                 if self.actors.contains_key(&worker) {
                     self.change(worker, |actor| actor.attempts.clear());
                     self.forget(worker);
+                    self.draw(|timeline, now| timeline.ends(worker, now));
                     let description = String::new();
                     self.says(worker, WorkerEvent::Exited(ExitReport { description }));
                 }
@@ -252,6 +274,7 @@ impl<'a> World<'a> {
         actor.stage = Stage::Hot;
         self.hot[actor.bundle] += 1;
         let private_bytes = self.scenario.menu[actor.bundle].private_bytes;
+        self.draw(|timeline, now| timeline.is_ready(worker, now));
         let engine = EngineFacts {
             batch_max: self.scenario.batch_max,
             continuous: true,
@@ -293,6 +316,9 @@ impl<'a> World<'a> {
             return;
         };
         self.tally.busy_ends(self.now, worker, idle);
+        if idle {
+            self.draw(|timeline, now| timeline.rests(worker, now));
+        }
         let private_bytes = 0;
         self.says(
             worker,
@@ -385,6 +411,12 @@ impl<'a> World<'a> {
         }
     }
 
+    fn draw(&mut self, line: impl FnOnce(&mut Timeline, Duration)) {
+        if let Some(timeline) = &mut self.timeline {
+            line(timeline, self.now);
+        }
+    }
+
     fn says(&mut self, worker: WorkerId, event: WorkerEvent) {
         self.decide(Input::Worker { worker, event });
     }
@@ -417,7 +449,7 @@ impl<'a> World<'a> {
                 worker,
                 bundle,
                 slot,
-            } => self.spawn(worker, &bundle, slot.device.0 as usize),
+            } => self.spawn(worker, &bundle, slot),
             Command::Generate { worker, attempt } => self.generate(worker, attempt),
             Command::Stop { worker } | Command::Kill { worker, .. } => {
                 self.cools(worker);
@@ -431,7 +463,8 @@ impl<'a> World<'a> {
         }
     }
 
-    fn spawn(&mut self, worker: WorkerId, key: &BundleKey, device: usize) {
+    fn spawn(&mut self, worker: WorkerId, key: &BundleKey, slot: SlotId) {
+        let device = slot.device.0 as usize;
         let bundle = self.bundles[key];
         let spawn = self.scenario.menu[bundle].spawn;
         let serves = |actor: &Actor| actor.bundle == bundle && actor.stage != Stage::Leaving;
@@ -449,6 +482,7 @@ impl<'a> World<'a> {
             },
         );
         self.on_device[device].push(worker);
+        self.draw(|timeline, now| timeline.spawns(worker, slot, bundle, now));
         self.will(self.now + spawn, Happening::Ready(worker));
     }
 
@@ -459,6 +493,7 @@ impl<'a> World<'a> {
         let service = self.scenario.menu[actor.bundle].service;
         self.change(worker, |actor| actor.attempts.push((attempt, service)));
         self.tally.begins(job_index(attempt.job), self.now, worker);
+        self.draw(|timeline, now| timeline.begins(worker, now));
         let event = WorkerEvent::Started { attempt };
         self.tell(Input::Worker { worker, event });
     }
@@ -479,11 +514,6 @@ impl Actor {
 fn slowness(cost: &BundleCost, attempts: usize, busy: usize) -> f64 {
     let batch = 1.0 + attempts.saturating_sub(1) as f64 * (1.0 - cost.batch_share);
     batch * busy.max(1) as f64
-}
-
-/// Virtual time needs some beginning; only differences count.
-fn begun_somewhere() -> Instant {
-    Instant::now()
 }
 
 fn job_id(index: usize) -> JobId {
