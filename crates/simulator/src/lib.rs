@@ -6,11 +6,13 @@
 //! - [`report`]: what came of it
 //! - [`timeline`]: what each worker did
 //! - [`optimum`](mod@optimum): what the least time of spawns would have been
+//! - [`plot`]: pictures of all that
 //! - [`observed`]: a recorded run in the same figures, and as traffic to try otherwise
 #![forbid(unsafe_code)]
 
 pub mod observed;
 pub mod optimum;
+pub mod plot;
 pub mod report;
 pub mod timeline;
 pub mod trace;

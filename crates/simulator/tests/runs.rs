@@ -2,7 +2,9 @@
 
 use reel_domain::BundleKey;
 use reel_scheduler::{Batching, Config, DeviceSpec, Eviction};
-use reel_simulator::{BundleCost, Pattern, Report, Scenario, Volume, draw, run, watch};
+use reel_simulator::{
+    BundleCost, Pattern, Report, Scenario, Volume, draw, optimum, plot, run, watch,
+};
 use std::time::Duration;
 
 const JOBS: usize = 2_000;
@@ -132,6 +134,42 @@ fn one_tenants_flood_does_not_drown_the_others() {
     // Two thirds of the jobs are of others; at half of the capacity theirs hardly wait.
     let middle = report.wait(50);
     assert!(middle < Duration::from_secs(20), "{middle:?}");
+}
+
+#[test]
+fn pictures_name_what_they_show() {
+    let mut scenario = scenario(Pattern::Zipf, &[1, 10, 30], Config::default());
+    let (report, timeline) = watch(&scenario, Duration::from_secs(600));
+    let run = plot::Run {
+        policy: "lru".into(),
+        k: 2,
+        report,
+        optimum: optimum(&scenario),
+    };
+    let pictures = [
+        plot::hit_rate(std::slice::from_ref(&run)).expect("a picture"),
+        plot::waits(std::slice::from_ref(&run)).expect("a picture"),
+        plot::slots("lru K=2", &scenario, &timeline).expect("a picture"),
+    ];
+    let said = [
+        &["workers on each device (K)", "optimum", "lru", "100 %"],
+        &["wait (log scale)", "lru K=2", "100 ms", "1 s"],
+        &["time (min)", "device 1, slot 1", "64x64@25f", "is spawned"],
+    ];
+    for (picture, said) in pictures.iter().zip(said) {
+        for text in said {
+            assert!(picture.contains(text), "{text}");
+        }
+    }
+    // Nothing to see is no reason to fail.
+    scenario.arrivals.clear();
+    scenario.devices.clear();
+    let (report, timeline) = watch(&scenario, Duration::ZERO);
+    let none = plot::Run { report, ..run };
+    assert!(plot::hit_rate(std::slice::from_ref(&none)).is_ok());
+    assert!(plot::waits(std::slice::from_ref(&none)).is_ok());
+    assert!(plot::slots("nothing", &scenario, &timeline).is_ok());
+    assert!(plot::hit_rate(&[]).is_ok());
 }
 
 #[test]
