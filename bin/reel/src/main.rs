@@ -5,6 +5,7 @@ mod bake;
 mod baker;
 mod catalog;
 mod check;
+mod comparison;
 mod config;
 mod generate;
 mod replay;

@@ -1,8 +1,9 @@
 //! `reel replay`: decides a recorded run again, or otherwise.
 #![expect(clippy::print_stdout, reason = "the answer is the purpose")]
 
+use crate::comparison::{self, Row};
 use crate::scheduling::{Batching, Eviction, GAIN_PERCENT};
-use crate::simulate::{self, Row};
+
 use anyhow::Context;
 use clap::Args;
 use reel_recording::Recording;
@@ -50,7 +51,7 @@ pub(crate) fn run_command(args: &ReplayArgs) -> anyhow::Result<()> {
         device.slots = args.k.unwrap_or(device.slots);
     }
     let alike = run(&observed.scenario);
-    simulate::print(&[
+    comparison::print(&[
         Row::new("what happened", &observed.scenario, observed.report),
         Row::new("simulated alike", &observed.scenario, alike),
         Row::new("simulated otherwise", &otherwise, run(&otherwise)),
