@@ -151,5 +151,6 @@ fn baked(bundle: &Bundle) -> BakedBundle {
         id: bundle.id.clone(),
         dir: bundle.dir.clone(),
         modes: bundle.manifest.modes.clone(),
+        weights_bytes: bundle.manifest.weights_bytes(),
     }
 }

@@ -11,6 +11,7 @@ use std::io::Write;
 /// Prints the models, their shapes and how each stands in the cache.
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     config.check()?;
+    config.scheduler()?;
     let models = catalog::load_models(config)?;
     catalog::catalog(&models)?;
     let devices = startup::find_devices(config)?;
@@ -23,12 +24,12 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     writeln!(out, "cache      {}", cache.root().display())?;
     writeln!(out, "worker     {}", worker.display())?;
     writeln!(out, "ffmpeg     {}", ffmpeg.program().display())?;
+    let slots = config
+        .pool
+        .slots_per_device
+        .count(catalog::menu(&models).len());
     for device in &devices {
-        writeln!(
-            out,
-            "device     {} with {} slots",
-            device.name, config.pool.slots_per_device
-        )?;
+        writeln!(out, "device     {} with {} slots", device.name, slots)?;
     }
     let needs = baker::requirements(config)?;
     for model in &models {

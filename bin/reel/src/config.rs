@@ -2,7 +2,9 @@
 //!
 //! A flag outranks its `REEL_*` variable, which outranks the file, which outranks the default.
 
+use crate::batch_rules::{self, RulesError};
 use crate::scheduling::Scheduling;
+use crate::slots::Slots;
 use reel_gateway::GatewayConfig;
 use serde::Deserialize;
 use std::fs;
@@ -64,8 +66,10 @@ pub(crate) struct Pool {
     pub(crate) devices: Devices,
     /// How many shares the CPU is cut into when it serves.
     pub(crate) cpu_devices: u32,
-    /// K: workers on each device.
-    pub(crate) slots_per_device: u32,
+    /// K: workers on each device, if its memory allows it.
+    pub(crate) slots_per_device: Slots,
+    /// Memory of each device that is kept free, in MiB.
+    pub(crate) memory_reserve_mib: u64,
     /// Threads that each worker computes with; 0: its share of the processors.
     pub(crate) threads_per_worker: usize,
     /// Jobs that may wait or run at once.
@@ -182,7 +186,8 @@ impl Default for Pool {
         Self {
             devices: Devices::Auto,
             cpu_devices: 1,
-            slots_per_device: 2,
+            slots_per_device: Slots::default(),
+            memory_reserve_mib: 256,
             threads_per_worker: 0,
             queue_jobs_max: scheduler.queue_jobs_max,
             attempts_max: scheduler.attempts_max,
@@ -231,6 +236,9 @@ pub(crate) enum ConfigError {
         /// Where and why, and perhaps what was meant.
         message: String,
     },
+    /// The file of batch rules that it names is wrong.
+    #[error("scheduler.batch_rules: {0}")]
+    Rules(#[from] RulesError),
     /// A value makes no sense.
     #[error("{key} = {value} {reason}")]
     Value {
@@ -279,7 +287,6 @@ impl Config {
 
     /// What types alone cannot say.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        at_least_one("pool.slots_per_device", self.pool.slots_per_device.into())?;
         at_least_one("pool.cpu_devices", self.pool.cpu_devices.into())?;
         at_least_one("pool.attempts_max", self.pool.attempts_max.into())?;
         at_least_one("pool.queue_jobs_max", self.pool.queue_jobs_max as u64)?;
@@ -290,7 +297,10 @@ impl Config {
         )?;
         at_least_one("recording.keep", self.recording.keep as u64)?;
         let pinned = self.scheduler.pinned()?.len() as u64;
-        if pinned > 0 && pinned >= self.pool.slots_per_device.into() {
+        if let Slots::Fixed(slots) = self.pool.slots_per_device
+            && pinned > 0
+            && pinned >= slots.get().into()
+        {
             return Err(ConfigError::Value {
                 key: "scheduler.pinned",
                 value: format!("{pinned} bundles"),
@@ -313,6 +323,11 @@ impl Config {
             progress_deadline: Duration::from_secs(self.pool.progress_deadline_s),
             batching: self.scheduler.batching(),
             batch_max: self.scheduler.batch_max,
+            batch_rules: self.batch_rules()?,
+            batch_delay: Duration::from_millis(self.scheduler.batch_delay_ms),
+            preemptions_max: self.scheduler.preemptions_max,
+            standby: self.scheduler.standby,
+            memory_reserve_bytes: self.pool.memory_reserve_mib * 1024 * 1024,
             eviction: self.scheduler.eviction.into(),
             pinned: self.scheduler.pinned()?,
             residency_min: Duration::from_secs(self.scheduler.residency_min_s),
@@ -323,6 +338,13 @@ impl Config {
             weights: self.scheduler.weights()?,
             ..reel_scheduler::Config::default()
         })
+    }
+
+    fn batch_rules(&self) -> Result<Vec<reel_scheduler::BatchRule>, ConfigError> {
+        match &self.scheduler.batch_rules {
+            Some(path) => Ok(batch_rules::load(path)?),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The limits of the HTTP surface.
@@ -369,7 +391,7 @@ fn default_cache_dir() -> PathBuf {
 }
 
 /// The known key that an unknown one resembles, from the parser's own list of what it expected.
-fn suggestion(message: &str) -> Option<&str> {
+pub(crate) fn suggestion(message: &str) -> Option<&str> {
     let (unknown, expected) = message
         .strip_prefix("unknown field `")?
         .split_once("`, expected ")?;
@@ -394,7 +416,7 @@ mod tests {
     #[test]
     fn an_empty_file_is_the_default() {
         assert_eq!(parse("").unwrap(), Config::default());
-        assert_eq!(Config::default().pool.slots_per_device, 2);
+        assert_eq!(Config::default().pool.slots_per_device.count(4), 2);
     }
 
     #[test]
@@ -420,7 +442,9 @@ mod tests {
                 .contains("listen")
         );
         let error = parse("[pool]\nslots_per_device = 0\n").unwrap_err();
-        assert_eq!(error, "pool.slots_per_device = 0 must be at least 1");
+        assert!(error.contains("1 or more, or \"auto\""), "{error}");
+        let auto = parse("[pool]\nslots_per_device = \"auto\"\n").unwrap();
+        assert_eq!(auto.pool.slots_per_device, Slots::Auto);
     }
 
     #[test]
@@ -439,6 +463,7 @@ mod tests {
         config.media.ffmpeg = None;
         config.models.clear();
         config.scheduler.pinned.clear();
+        config.scheduler.batch_rules = None;
         config.scheduler.weights.clear();
         assert_eq!(config, Config::default());
     }

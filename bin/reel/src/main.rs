@@ -3,6 +3,7 @@
 
 mod bake;
 mod baker;
+mod batch_rules;
 mod catalog;
 mod check;
 mod comparison;
@@ -12,6 +13,7 @@ mod replay;
 mod scheduling;
 mod serve;
 mod simulate;
+mod slots;
 mod startup;
 
 use clap::{Args, Parser, Subcommand};
@@ -76,9 +78,9 @@ struct ServeArgs {
     /// Which devices serve [default: auto]
     #[arg(long, env = "REEL_DEVICES", value_enum)]
     devices: Option<config::Devices>,
-    /// K: workers on each device [default: 2]
+    /// K: workers on each device, or auto: one for each shape, as memory allows [default: 2]
     #[arg(long, env = "REEL_SLOTS_PER_DEVICE", value_name = "K")]
-    slots_per_device: Option<u32>,
+    slots_per_device: Option<slots::Slots>,
     /// The worker program [default: reel-worker beside this one]
     #[arg(long, env = "REEL_WORKER", value_name = "FILE")]
     worker: Option<PathBuf>,

@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use reel_domain::{BundleKey, TenantName};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// How much the measured throughput must grow for a job to join, where nobody says otherwise.
 pub(crate) const GAIN_PERCENT: u32 = 3;
@@ -17,6 +18,12 @@ pub(crate) struct Scheduling {
     pub(crate) batching: Batching,
     /// Jobs that one worker may carry at once; the bundle's own limit holds too.
     pub(crate) batch_max: u32,
+    /// Milliseconds that an engine which cannot take in jobs later waits for more that begin with the first one.
+    pub(crate) batch_delay_ms: u64,
+    /// A file with smaller limits for some models, shapes and devices.
+    pub(crate) batch_rules: Option<PathBuf>,
+    /// Realtime jobs for which one of the batch class may be paused, over its whole life.
+    pub(crate) preemptions_max: u32,
     /// How much the measured throughput must grow for a job to join, in percent.
     pub(crate) batch_gain_percent: u32,
     /// Which idle worker makes room for another shape.
@@ -29,6 +36,8 @@ pub(crate) struct Scheduling {
     pub(crate) look_past_max: u32,
     /// Younger jobs that may be started while one waits for a shape that no worker has.
     pub(crate) overtakes_max: u32,
+    /// Start a worker before the one that makes room for it is stopped, where memory allows it.
+    pub(crate) standby: bool,
     /// Fill empty slots before anybody asks.
     pub(crate) prewarm: bool,
     /// Jobs of one tenant that may wait or run at once.
@@ -65,12 +74,16 @@ impl Default for Scheduling {
         Self {
             batching: Batching::Profit,
             batch_max: scheduler.batch_max,
+            batch_delay_ms: 0,
+            batch_rules: None,
+            preemptions_max: scheduler.preemptions_max,
             batch_gain_percent: GAIN_PERCENT,
             eviction: Eviction::Lru,
             pinned: Vec::new(),
             residency_min_s: scheduler.residency_min.as_secs(),
             look_past_max: scheduler.look_past_max,
             overtakes_max: scheduler.overtakes_max,
+            standby: scheduler.standby,
             prewarm: scheduler.prewarm,
             tenant_jobs_max: scheduler.tenant_jobs_max,
             weights: BTreeMap::new(),

@@ -28,7 +28,9 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let catalog = Arc::new(catalog::catalog(&models)?);
     let ffmpeg = Ffmpeg::locate(config.media.ffmpeg.as_deref()).map_err(UsageError::Ffmpeg)?;
     let devices = startup::find_devices(config)?;
-    let worker = worker_program(config, devices.len())?;
+    let menu = catalog::menu(&models);
+    let slots_per_device = config.pool.slots_per_device.count(menu.len());
+    let worker = worker_program(config, devices.len() * slots_per_device as usize)?;
     let supervision = Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("supervisor")
@@ -50,12 +52,12 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         scratch_dir,
     } = storage;
     let registry = prometheus::Registry::new();
-    announce(config, &devices, unfinished.len());
+    announce(config, &devices, slots_per_device, unfinished.len());
     let parts = Parts {
         config: config.scheduler()?,
         devices,
-        slots_per_device: config.pool.slots_per_device,
-        menu: catalog::menu(&models),
+        slots_per_device,
+        menu,
         worker,
         scratch_dir,
         drain_grace: Duration::from_secs(config.pool.drain_grace_s),
@@ -64,6 +66,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         ffmpeg,
         spawner,
         registry: registry.clone(),
+        profiles: config.paths.data_dir.join("profiles.json"),
         record: startup::recording(config)?,
     };
     let (mut supervisor, pool, handle) = Supervisor::new(parts)?;
@@ -113,8 +116,7 @@ fn listen(http: &Runtime, config: &Config) -> anyhow::Result<TcpListener> {
     })
 }
 
-fn worker_program(config: &Config, devices: usize) -> anyhow::Result<WorkerProgram> {
-    let slots = devices * config.pool.slots_per_device as usize;
+fn worker_program(config: &Config, slots: usize) -> anyhow::Result<WorkerProgram> {
     let share = affinity::threads_per_slot(slots);
     Ok(WorkerProgram {
         path: startup::find_worker(config)?,
@@ -123,11 +125,11 @@ fn worker_program(config: &Config, devices: usize) -> anyhow::Result<WorkerProgr
     })
 }
 
-fn announce(config: &Config, devices: &[Device], unfinished: usize) {
+fn announce(config: &Config, devices: &[Device], slots_per_device: u32, unfinished: usize) {
     let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
     tracing::info!(
         devices = names.join(","),
-        slots_per_device = config.pool.slots_per_device,
+        slots_per_device,
         data_dir = %config.paths.data_dir.display(),
         cache_dir = %config.cache_dir().display(),
         unfinished,

@@ -4,7 +4,7 @@ use crate::config::{Config, Devices};
 use anyhow::Context;
 use reel_artifacts::Store;
 use reel_journal::{JobRecord, Journal, Reader};
-use reel_supervisor::{Device, devices};
+use reel_supervisor::{Device, devices, memory};
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -125,7 +125,11 @@ pub(crate) fn find_worker(config: &Config) -> anyhow::Result<PathBuf> {
 /// The devices that the configuration asks for.
 pub(crate) fn find_devices(config: &Config) -> Result<Vec<Device>, UsageError> {
     let gpus = || devices::gpus(std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref());
-    let cpus = || (0..config.pool.cpu_devices).map(Device::cpu).collect();
+    let share = memory::of_this_machine() / u64::from(config.pool.cpu_devices);
+    let cpus = || {
+        let indices = 0..config.pool.cpu_devices;
+        indices.map(|index| Device::cpu(index, share)).collect()
+    };
     match config.pool.devices {
         Devices::Cpu => Ok(cpus()),
         Devices::Gpu => Some(gpus())

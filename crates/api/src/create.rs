@@ -4,6 +4,7 @@ use crate::fields::Fields;
 use crate::invalid::{Invalid, quoted};
 use crate::length::Length;
 use crate::offer::{Offer, Size};
+use reel_domain::limits::BEGIN_WITHIN_S_MAX;
 use reel_domain::{
     BundleKey, Fps, Guidance, Job, JobId, Mode, Priority, Prompt, RangeError, Sampling, Seed,
     Sharing, Steps, TenantName,
@@ -13,7 +14,7 @@ use reel_domain::{
 pub const IMAGE_FIELD: &str = "input_reference";
 
 /// Every field of a request.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "prompt",
     "model",
     "size",
@@ -26,6 +27,7 @@ const KNOWN: [&str; 13] = [
     "negative_prompt",
     "priority",
     "batch",
+    "begin_within_s",
     IMAGE_FIELD,
 ];
 
@@ -54,6 +56,8 @@ pub struct CreateVideo {
     pub priority: Option<Priority>,
     /// It is never computed together with others.
     pub alone: bool,
+    /// Seconds within which it must have begun.
+    pub begin_within_s: Option<u64>,
 }
 
 /// What the server adds to a request to make it a job.
@@ -96,6 +100,7 @@ impl CreateVideo {
             negative_prompt: negative_prompt(&mut fields)?,
             priority: priority(&mut fields)?,
             alone: alone(&mut fields)?,
+            begin_within_s: begin_within_s(&mut fields)?,
         })
     }
 
@@ -130,6 +135,9 @@ impl CreateVideo {
                 tenant: stamp.tenant,
                 priority: self.priority.unwrap_or_default(),
                 alone: self.alone,
+                begin_by_ms: self
+                    .begin_within_s
+                    .map(|seconds| stamp.created_at_ms + seconds * 1_000),
             },
             created_at_ms: stamp.created_at_ms,
         })
@@ -174,6 +182,17 @@ fn alone(fields: &mut Fields) -> Result<bool, Invalid> {
             "batch",
             format!("`batch` must be `auto` or `never`, not `{}`", quoted(other)),
         )),
+    }
+}
+
+fn begin_within_s(fields: &mut Fields) -> Result<Option<u64>, Invalid> {
+    let seconds = fields.whole("begin_within_s")?;
+    match seconds {
+        Some(seconds) if !(1..=BEGIN_WITHIN_S_MAX).contains(&seconds) => Err(Invalid::value(
+            "begin_within_s",
+            format!("`begin_within_s` must be 1 to {BEGIN_WITHIN_S_MAX}, not {seconds}"),
+        )),
+        seconds => Ok(seconds),
     }
 }
 
@@ -347,6 +366,20 @@ mod tests {
             "interactive",
         );
         assert_refused(r#"{"prompt": "a", "batch": "always"}"#, "batch", "never");
+    }
+
+    #[test]
+    fn the_time_to_begin_counts_from_the_request() {
+        let patient = job(r#"{"prompt": "a", "begin_within_s": 60}"#).unwrap();
+        assert_eq!(
+            patient.sharing.begin_by_ms,
+            Some(patient.created_at_ms + 60_000)
+        );
+        assert_refused(
+            r#"{"prompt": "a", "begin_within_s": 0}"#,
+            "begin_within_s",
+            "604800",
+        );
     }
 
     #[test]

@@ -281,6 +281,16 @@ impl Manifest {
         self.components.get(&role)
     }
 
+    /// Size of its weights, each file once, in bytes.
+    #[must_use]
+    pub fn weights_bytes(&self) -> u64 {
+        let files = self.components.values();
+        let sizes: BTreeMap<_, _> = files
+            .map(|component| (&component.weights.file, component.weights.bytes))
+            .collect();
+        sizes.values().sum()
+    }
+
     fn check_names(&self) -> Result<(), ManifestError> {
         check_name("text.tokenizer.file", &self.text.tokenizer.file)?;
         self.components.iter().try_for_each(|(role, component)| {

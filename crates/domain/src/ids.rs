@@ -1,4 +1,4 @@
-//! Identities: jobs, attempts, slots, devices.
+//! Identities: jobs, attempts, sessions, slots, devices.
 
 use std::fmt;
 use std::str::FromStr;
@@ -83,6 +83,24 @@ pub struct AttemptId {
 impl fmt::Display for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.job, self.number)
+    }
+}
+
+/// A session: a chain of jobs, each continuing the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId([u8; 16]);
+
+impl SessionId {
+    /// Wraps sixteen bytes that somebody else made unique.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The sixteen bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
     }
 }
 

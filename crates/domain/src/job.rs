@@ -160,16 +160,19 @@ pub enum FailureCode {
     ShapeUnavailable,
     /// Workers died under this very request too often; it is not tried again.
     Quarantined,
+    /// It had not begun when its client's time was up.
+    DeadlineExceeded,
 }
 
 impl FailureCode {
     /// Every code, in a fixed order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::GenerationFailed,
         Self::WorkerLost,
         Self::EncodingFailed,
         Self::ShapeUnavailable,
         Self::Quarantined,
+        Self::DeadlineExceeded,
     ];
 
     /// The name on the wire and in the journal.
@@ -181,6 +184,7 @@ impl FailureCode {
             Self::EncodingFailed => "encoding_failed",
             Self::ShapeUnavailable => "shape_unavailable",
             Self::Quarantined => "quarantined",
+            Self::DeadlineExceeded => "deadline_exceeded",
         }
     }
 }

@@ -24,7 +24,7 @@ pub mod shape;
 pub mod tenant;
 
 pub use fault::FaultClass;
-pub use ids::{AttemptId, DeviceId, JobId, SlotId};
+pub use ids::{AttemptId, DeviceId, JobId, SessionId, SlotId};
 pub use job::{Failure, FailureCode, Job, JobStatus, Outcome};
 pub use mode::Mode;
 pub use model::{BundleKey, ModelName};

@@ -24,6 +24,8 @@ pub const FRAMES_MAX: u32 = 10_000;
 pub const MODEL_NAME_BYTES_MAX: usize = 96;
 /// Longest tenant name, in bytes.
 pub const TENANT_NAME_BYTES_MAX: usize = 64;
+/// Longest time within which a job must have begun, in seconds: a week.
+pub const BEGIN_WITHIN_S_MAX: u64 = 7 * 24 * 3_600;
 /// Jobs that may wait or run at once over the whole pool.
 pub const QUEUE_JOBS_MAX: usize = 10_000;
 /// Jobs of one tenant that may wait or run at once.

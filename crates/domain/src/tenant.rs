@@ -98,6 +98,8 @@ pub struct Sharing {
     pub priority: Priority,
     /// It is never computed together with others.
     pub alone: bool,
+    /// When it must have begun, in milliseconds since the Unix epoch; later nobody wants it.
+    pub begin_by_ms: Option<u64>,
 }
 
 /// The text names no priority.

@@ -62,7 +62,7 @@ impl Engine for NativeEngine {
             ),
             max_batch: self.bundle.manifest.max_batch,
             continuous: true,
-            pausable: false,
+            pausable: true,
         }
     }
 

@@ -57,7 +57,7 @@ pub struct RowError {
 
 /// The columns that [`JobRecord::from_row`] reads.
 pub(crate) const COLUMNS: &str = "id, model, width, height, frames, mode, conditioning_frames, prompt, \
-    negative_prompt, seed, steps, guidance, fps, tenant, priority, alone, created_at_ms, status, attempts, \
+    negative_prompt, seed, steps, guidance, fps, tenant, priority, alone, begin_by_ms, created_at_ms, status, attempts, \
     started_at_ms, finished_at_ms, failure_code, failure_message, video_bytes, video_sha256";
 
 impl JobRecord {
@@ -88,6 +88,7 @@ fn job(row: &Row<'_>) -> Result<Job, RowError> {
             tenant: parsed(row, "tenant")?,
             priority: parsed(row, "priority")?,
             alone: column(row, "alone")?,
+            begin_by_ms: optional_number(row, "begin_by_ms")?,
         },
         created_at_ms: number(row, "created_at_ms")?,
     })

@@ -9,9 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) fn insert(connection: &Connection, job: &Job) -> Result<(), WriteError> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO jobs (id, model, width, height, frames, mode, conditioning_frames, prompt, \
-         negative_prompt, seed, steps, guidance, fps, tenant, priority, alone, created_at_ms, status, \
+         negative_prompt, seed, steps, guidance, fps, tenant, priority, alone, begin_by_ms, created_at_ms, status, \
          attempts) VALUES (:id, :model, :width, :height, :frames, :mode, :conditioning_frames, :prompt, \
-         :negative_prompt, :seed, :steps, :guidance, :fps, :tenant, :priority, :alone, :created_at_ms, \
+         :negative_prompt, :seed, :steps, :guidance, :fps, :tenant, :priority, :alone, :begin_by_ms, \
+         :created_at_ms, \
          'queued', 0)",
     )?;
     let (shape, sampling) = (job.bundle.shape, &job.sampling);
@@ -32,6 +33,7 @@ pub(crate) fn insert(connection: &Connection, job: &Job) -> Result<(), WriteErro
         ":tenant": job.sharing.tenant.as_str(),
         ":priority": job.sharing.priority.as_str(),
         ":alone": job.sharing.alone,
+        ":begin_by_ms": job.sharing.begin_by_ms.map(signed),
         ":created_at_ms": signed(job.created_at_ms),
     });
     match inserted {

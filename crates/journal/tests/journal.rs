@@ -99,6 +99,7 @@ fn job(number: u8) -> Job {
             tenant: "team-a".parse().unwrap(),
             priority: Priority::Batch,
             alone: true,
+            begin_by_ms: Some(1_800_000_000_000),
         },
         created_at_ms: 1_700_000_000_000 + u64::from(number),
     }

@@ -24,7 +24,6 @@ pub use message::{
 };
 pub use pixels::{PixelError, Pixels};
 
-/// Version 1: Hello, Ready, Generate, Cancel, Ping, Shutdown and their answers.
-pub const VERSION_FIRST: u32 = 1;
-/// The version that this build speaks.
-pub const VERSION: u32 = VERSION_FIRST;
+/// The version that this build speaks. 1: Hello, Ready, Generate, Cancel, Ping, Shutdown and their answers; 2: formed
+/// batches (`Generate.more`), Pause and Resume.
+pub const VERSION: u32 = 2;

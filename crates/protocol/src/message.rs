@@ -154,9 +154,21 @@ pub enum ToWorker {
         attempt: Attempt,
         /// What to generate.
         item: Item,
+        /// It begins together with the next `Generate`; the last one of a batch says `false`.
+        more: bool,
     },
     /// Stop an attempt at the next step boundary.
     Cancel {
+        /// Which one.
+        attempt: Attempt,
+    },
+    /// Keep an attempt's state and take no further step of it, from the next step boundary on.
+    Pause {
+        /// Which one.
+        attempt: Attempt,
+    },
+    /// Go on with a paused attempt.
+    Resume {
         /// Which one.
         attempt: Attempt,
     },

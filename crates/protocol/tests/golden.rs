@@ -37,15 +37,21 @@ fn messages_to_workers_keep_their_bytes() {
             ToWorker::Generate {
                 attempt: attempt(),
                 item: item(),
+                more: true,
             },
-            format!("00{job}02010c612072656420636972636c6500fb2c0114000040400801"),
+            format!("00{job}02010c612072656420636972636c6500fb2c011400004040080101"),
         ),
         (
             ToWorker::Cancel { attempt: attempt() },
             format!("01{job}02"),
         ),
-        (ToWorker::Ping { nonce: 251 }, "02fbfb00".into()),
-        (ToWorker::Shutdown, "03".into()),
+        (ToWorker::Pause { attempt: attempt() }, format!("02{job}02")),
+        (
+            ToWorker::Resume { attempt: attempt() },
+            format!("03{job}02"),
+        ),
+        (ToWorker::Ping { nonce: 251 }, "04fbfb00".into()),
+        (ToWorker::Shutdown, "05".into()),
     ];
     for (message, bytes) in cases {
         assert_eq!(hex(&encode(&message).unwrap()), bytes, "{message:?}");

@@ -3,11 +3,12 @@
 
 use reel_domain::{
     AttemptId, BundleKey, DeviceId, Failure, FailureCode, FaultClass, JobId, Mode, ModelName,
-    Priority, Shape, SlotId, TenantName,
+    Priority, SessionId, Shape, SlotId, TenantName,
 };
 use reel_scheduler::{
-    Batching, BundleOffer, BundleStanding, Config, DeviceSpec, EngineFacts, Eviction, ExitReport,
-    Input, Merge, Order, Profile, RequestDigest, Work, WorkerEvent, WorkerId,
+    BATCH_SIZES, BatchRule, Batching, BundleOffer, BundleStanding, Config, DeviceSpec, EngineFacts,
+    Eviction, ExitReport, Input, Merge, ModelMatch, Order, Profile, RequestDigest, Work,
+    WorkerEvent, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,6 +28,10 @@ pub struct Header {
 }
 
 /// One message of a recording.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every message is an input"
+)]
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
     Header(Box<HeaderForm>),
@@ -56,6 +61,9 @@ struct DeviceEntry(#[serde(with = "DeviceSpecForm")] DeviceSpec);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct KeyEntry(#[serde(with = "key")] BundleKey);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RuleEntry(#[serde(with = "RuleForm")] BatchRule);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct ModeEntry(#[serde(with = "text")] Mode);
@@ -100,6 +108,10 @@ struct ConfigForm {
     #[serde(with = "BatchingForm")]
     batching: Batching,
     batch_max: u32,
+    #[serde(with = "rules")]
+    batch_rules: Vec<BatchRule>,
+    batch_delay: Duration,
+    preemptions_max: u32,
     look_past_max: u32,
     overtakes_max: u32,
     class_overtakes_max: u32,
@@ -109,6 +121,7 @@ struct ConfigForm {
     pinned: Vec<BundleKey>,
     residency_min: Duration,
     eviction_share_permille: u64,
+    standby: bool,
     prewarm: bool,
     device_spawns_max: usize,
     spawns_max: usize,
@@ -122,6 +135,7 @@ struct ConfigForm {
     boot_failures_max: u32,
     deaths_per_request_max: u32,
     quarantine_max: usize,
+    sessions_max: usize,
     probation_after: Duration,
     seed: u64,
 }
@@ -132,6 +146,27 @@ enum BatchingForm {
     Off,
     Fixed,
     Profit { gain_permille: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "BatchRule")]
+struct RuleForm {
+    #[serde(with = "ModelForm")]
+    model: ModelMatch,
+    #[serde(with = "shape")]
+    shape: Option<Shape>,
+    memory_min_bytes: Option<u64>,
+    memory_max_bytes: Option<u64>,
+    batch_max: u32,
+    cost_max: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ModelMatch")]
+enum ModelForm {
+    Any,
+    Is(#[serde(with = "text")] ModelName),
+    Contains(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -196,6 +231,10 @@ struct WorkForm {
     priority: Priority,
     #[serde(with = "MergeForm")]
     merge: Merge,
+    cost: u64,
+    #[serde(with = "session")]
+    session: Option<SessionId>,
+    begin_within: Option<Duration>,
     #[serde(with = "DigestForm")]
     digest: RequestDigest,
 }
@@ -240,6 +279,7 @@ struct ProfileForm {
     service_us: u64,
     weights_bytes: u64,
     private_bytes: u64,
+    step_us: [u64; BATCH_SIZES],
 }
 
 #[derive(Serialize, Deserialize)]
@@ -249,6 +289,8 @@ enum EventForm {
     Ready {
         #[serde(with = "EngineForm")]
         engine: EngineFacts,
+    },
+    Measured {
         private_bytes: u64,
     },
     Started {
@@ -263,7 +305,6 @@ enum EventForm {
     Finished {
         #[serde(with = "attempt")]
         attempt: AttemptId,
-        private_bytes: u64,
     },
     Cancelled {
         #[serde(with = "attempt")]
@@ -286,6 +327,7 @@ enum EventForm {
 struct EngineForm {
     batch_max: u32,
     continuous: bool,
+    pausable: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -352,6 +394,24 @@ mod job_id {
     }
 }
 
+mod session {
+    use super::SessionId;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        id: &Option<SessionId>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        id.as_ref().map(SessionId::as_bytes).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<SessionId>, D::Error> {
+        Ok(Option::<[u8; 16]>::deserialize(from)?.map(SessionId::from_bytes))
+    }
+}
+
 mod attempt {
     use super::{AttemptId, JobId};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -397,6 +457,43 @@ mod keys {
     ) -> Result<Vec<BundleKey>, D::Error> {
         let entries = Vec::<KeyEntry>::deserialize(from)?;
         Ok(entries.into_iter().map(|entry| entry.0).collect())
+    }
+}
+
+mod rules {
+    use super::{BatchRule, RuleEntry};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(rules: &[BatchRule], to: S) -> Result<S::Ok, S::Error> {
+        let entries: Vec<_> = rules.iter().cloned().map(RuleEntry).collect();
+        entries.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<BatchRule>, D::Error> {
+        let entries = Vec::<RuleEntry>::deserialize(from)?;
+        Ok(entries.into_iter().map(|entry| entry.0).collect())
+    }
+}
+
+mod shape {
+    use super::Shape;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        shape: &Option<Shape>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        shape.map(|shape| shape.to_string()).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Shape>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
     }
 }
 

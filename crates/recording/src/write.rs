@@ -8,12 +8,12 @@ use std::hash::Hasher;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SendError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 /// The first line of every recording.
-pub(crate) const MAGIC: &[u8] = b"reel recording 1\n";
+pub(crate) const MAGIC: &[u8] = b"reel recording 2\n";
 /// Bytes that are collected before they are handed to the writing thread.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks that may wait for the disk; after that the recording ends.
@@ -29,6 +29,8 @@ pub struct Recorder {
     chunks: Option<SyncSender<Vec<u8>>>,
     writer: Option<JoinHandle<io::Result<()>>>,
     bytes_left: u64,
+    /// Nobody is served meanwhile: it may wait for the disk.
+    waits: bool,
     inputs: u64,
     decisions: DecisionHash,
     ended: Option<&'static str>,
@@ -60,12 +62,22 @@ impl Recorder {
             chunks: Some(chunks),
             writer: Some(writer),
             bytes_left: bytes_max,
+            waits: false,
             inputs: 0,
             decisions: DecisionHash::default(),
             ended: None,
         };
         recorder.add(&Message::Header(Box::new(HeaderForm::from(header))));
         Ok(recorder)
+    }
+
+    /// The same, of a run that nobody waits for: nothing is lost to a slow disk.
+    #[must_use]
+    pub fn waiting(self) -> Self {
+        Self {
+            waits: true,
+            ..self
+        }
     }
 
     /// Takes down an input, before the scheduler handles it.
@@ -126,7 +138,13 @@ impl Recorder {
     fn hand_over(&mut self) {
         let chunk = std::mem::take(&mut self.chunk);
         let Some(chunks) = &self.chunks else { return };
-        match chunks.try_send(chunk) {
+        let sent = match self.waits {
+            true => chunks
+                .send(chunk)
+                .map_err(|SendError(chunk)| TrySendError::Disconnected(chunk)),
+            false => chunks.try_send(chunk),
+        };
+        match sent {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => self.end("the disk is too slow"),
             Err(TrySendError::Disconnected(_)) => self.end("the disk is full or gone"),

@@ -1,13 +1,15 @@
 //! Recordings as files: what went in comes out, and decides the same.
 
 use reel_domain::{
-    AttemptId, BundleKey, DeviceId, Failure, FailureCode, FaultClass, JobId, Mode, Priority, SlotId,
+    AttemptId, BundleKey, DeviceId, Failure, FailureCode, FaultClass, JobId, Mode, Priority,
+    SessionId, SlotId,
 };
 use reel_recording::read::Event;
 use reel_recording::{Header, ReadError, Recorder, Recording, ReplayError};
 use reel_scheduler::{
-    Batching, BundleOffer, BundleStanding, Config, DeviceSpec, EngineFacts, Eviction, ExitReport,
-    Input, Merge, Order, Profile, RequestDigest, Scheduler, Work, WorkerEvent, WorkerId,
+    BATCH_SIZES, BatchRule, Batching, BundleOffer, BundleStanding, Config, DeviceSpec, EngineFacts,
+    Eviction, ExitReport, Input, Merge, ModelMatch, Order, Profile, RequestDigest, Scheduler, Work,
+    WorkerEvent, WorkerId,
 };
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,6 +24,24 @@ fn header() -> Header {
         pinned: vec![key()],
         batching: Batching::Profit { gain_permille: 30 },
         eviction: Eviction::Priced,
+        batch_rules: vec![
+            BatchRule {
+                model: ModelMatch::Contains("wan".into()),
+                shape: Some("64x64@17f".parse().expect("a shape")),
+                memory_min_bytes: Some(1),
+                memory_max_bytes: None,
+                batch_max: 2,
+                cost_max: Some(80),
+            },
+            BatchRule {
+                model: ModelMatch::Is("ltx".parse().expect("a name")),
+                shape: None,
+                memory_min_bytes: None,
+                memory_max_bytes: Some(2),
+                batch_max: 1,
+                cost_max: None,
+            },
+        ],
         ..Config::default()
     };
     let device = DeviceSpec {
@@ -48,6 +68,9 @@ fn work(number: u8) -> Work {
             guided: true,
             signature: u64::MAX,
         },
+        cost: 40,
+        session: Some(SessionId::from_bytes([8; 16])),
+        begin_within: Some(Duration::from_secs(9)),
         digest: RequestDigest(5),
     }
 }
@@ -75,11 +98,13 @@ fn every_input() -> Vec<Input> {
             service_us: 2,
             weights_bytes: 3,
             private_bytes: 4,
+            step_us: [7; BATCH_SIZES],
         },
     };
     let engine = EngineFacts {
         batch_max: 8,
         continuous: true,
+        pausable: true,
     };
     let bundle = |standing| Input::Bundle {
         key: key(),
@@ -97,16 +122,11 @@ fn every_input() -> Vec<Input> {
         bundle(BundleStanding::Offered(offer)),
         bundle(BundleStanding::Failed),
         says(WorkerEvent::SpawnFailed),
-        says(WorkerEvent::Ready {
-            engine,
-            private_bytes: 5,
-        }),
+        says(WorkerEvent::Ready { engine }),
+        says(WorkerEvent::Measured { private_bytes: 5 }),
         says(WorkerEvent::Started { attempt }),
         says(WorkerEvent::Progress { attempt, step: 3 }),
-        says(WorkerEvent::Finished {
-            attempt,
-            private_bytes: 6,
-        }),
+        says(WorkerEvent::Finished { attempt }),
         says(WorkerEvent::Cancelled { attempt }),
         says(WorkerEvent::Failed {
             attempt,
@@ -257,6 +277,13 @@ fn a_changed_input_is_noticed() {
     let shape = b"64x64@17f";
     let places: Vec<_> = (0..bytes.len() - shape.len())
         .filter(|&at| bytes[at..].starts_with(shape))
+        // Of a job, not of an offer.
+        .filter(|&at| {
+            bytes[at..]
+                .windows(6)
+                .take(24)
+                .any(|window| window == b"team-a")
+        })
         .collect();
     bytes[places[places.len() / 2]] = b'9';
     std::fs::write(&path, bytes).expect("written");
@@ -274,7 +301,7 @@ fn other_files_are_refused() {
     std::fs::write(&path, "something else entirely").expect("written");
     let error = Recording::open(&path).expect_err("not a recording");
     assert!(matches!(error, ReadError::NotARecording(_)), "{error}");
-    let mut lie = b"reel recording 1\n".to_vec();
+    let mut lie = b"reel recording 2\n".to_vec();
     lie.extend(u32::MAX.to_le_bytes());
     std::fs::write(&path, lie).expect("written");
     let error = Recording::open(&path).expect_err("a message of 4 GiB");

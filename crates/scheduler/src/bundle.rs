@@ -8,9 +8,6 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BundleIx(pub(crate) usize);
 
-/// Most attempts in one batch that step times are kept for.
-pub(crate) const BATCH_SIZES: usize = 16;
-
 /// One line of the menu.
 #[derive(Debug)]
 pub(crate) struct Bundle {
@@ -22,8 +19,6 @@ pub(crate) struct Bundle {
     /// Never evicted.
     pub(crate) pinned: bool,
     pub(crate) profile: Profile,
-    /// Time of one step by the size of the batch (from 1), in microseconds; 0 where it is not measured.
-    pub(crate) step_us: [u64; BATCH_SIZES],
     /// Its engine lets attempts join at step boundaries.
     pub(crate) continuous: bool,
     /// Younger jobs that were started since its oldest job waits without any worker on its way.
@@ -42,7 +37,6 @@ impl Bundle {
             failed: false,
             pinned,
             profile: Profile::default(),
-            step_us: [0; BATCH_SIZES],
             continuous: true,
             overtaken: 0,
             overdue: false,
@@ -69,7 +63,7 @@ impl Bundle {
     }
 
     pub(crate) fn learn_step(&mut self, batch: usize, us: u64) {
-        if let Some(known) = self.step_us.get_mut(batch.wrapping_sub(1)) {
+        if let Some(known) = self.profile.step_us.get_mut(batch.wrapping_sub(1)) {
             learn(known, us);
         }
     }
@@ -77,7 +71,8 @@ impl Bundle {
     /// Throughput of a batch of `size + 1` over one of `size`, in thousandths; `None` where it is not measured.
     pub(crate) fn gain_permille(&self, size: usize) -> Option<u64> {
         let time = |size: usize| {
-            self.step_us
+            self.profile
+                .step_us
                 .get(size.wrapping_sub(1))
                 .copied()
                 .filter(|&us| us > 0)
@@ -166,7 +161,7 @@ mod tests {
             "2 per 160 µs over 1 per 100 µs"
         );
         bundle.learn_step(2, 320);
-        assert_eq!(bundle.step_us[1], 200, "a moving average");
+        assert_eq!(bundle.profile.step_us[1], 200, "a moving average");
         assert_eq!(bundle.gain_permille(1), Some(1_000));
     }
 }

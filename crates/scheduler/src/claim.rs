@@ -8,13 +8,10 @@
 //! What stays empty is filled with the menu, so that first requests find a hot worker.
 
 use crate::bundle::BundleIx;
-use crate::command::{Command, WorkerId};
-use crate::device::Trust;
 use crate::line::{Rank, Wanted};
 use crate::scheduler::Scheduler;
-use crate::slot::{Leaving, Slot, State};
+use crate::slot::{Leaving, Slot};
 use crate::timer::Timer;
-use reel_domain::{DeviceId, Rejection};
 use std::time::Instant;
 
 /// What an attempt and a spawn are taken to last until they were measured, in microseconds.
@@ -95,18 +92,11 @@ impl Scheduler {
     }
 
     /// The device of a slot may get a worker of this bundle now.
-    fn can_spawn_on(&self, slot: usize, bundle: BundleIx, now: Instant) -> bool {
+    pub(crate) fn can_spawn_on(&self, slot: usize, bundle: BundleIx, now: Instant) -> bool {
         let device = &self.devices[self.slots[slot].id.device.0 as usize];
         let slots = &self.slots[device.slots()];
         // A place that is being made counts: a spawn follows it.
-        let starting = |slot: &&Slot| {
-            matches!(
-                slot.state,
-                State::Starting { .. }
-                    | State::Stopping { next: Some(_), .. }
-                    | State::Killing { next: Some(_), .. }
-            )
-        };
+        let starting = |slot: &&Slot| slot.is_starting() || slot.spawns_soon();
         // A second worker of one bundle on one device would only take the first one's share.
         !device.is_closed()
             && !slots.iter().any(|slot| slot.serves() == Some(bundle))
@@ -114,18 +104,27 @@ impl Scheduler {
             && !self.rests(device.id, bundle, now)
     }
 
-    /// Makes room by idle workers of one device: usually one, more where memory is short.
+    /// Makes room by idle workers of one device: usually one, more where memory is short; none yet where the new
+    /// worker can be started beside them.
     fn evict_idle(&mut self, bundle: BundleIx, now: Instant) -> bool {
         let candidates: Vec<usize> = self.places.idle.iter().map(|&(_, slot)| slot).collect();
         for &slot in &candidates {
             if !self.can_spawn_on(slot, bundle, now) || !self.may_evict(slot, bundle, now) {
                 continue;
             }
-            let Some(victims) = self.victims_with(slot, bundle, &candidates, now) else {
-                continue;
+            let standby = self.standby_slot(slot, bundle);
+            let victims = match standby {
+                Some(_) => Some(Vec::new()),
+                None => self.victims_with(slot, bundle, &candidates, now),
             };
+            let Some(victims) = victims else { continue };
             if !self.afford_eviction(slot, bundle, now) {
                 continue;
+            }
+            if let Some(spare) = standby {
+                self.counters.standbys += 1;
+                self.spawn(spare, bundle, now);
+                return true;
             }
             for &other in &victims[1..] {
                 self.stop(other, None, now);
@@ -196,7 +195,8 @@ impl Scheduler {
         false
     }
 
-    /// Promises the place of the busy worker that was begun to be used longest ago.
+    /// Promises the place of the busy worker that was begun to be used longest ago; where the new worker can be
+    /// started beside it, that does not wait.
     fn drain_busy(&mut self, bundle: BundleIx, now: Instant) {
         // Whether or not one is found: the next try comes after as many more.
         self.menu[bundle].forget_overtaking();
@@ -211,7 +211,10 @@ impl Scheduler {
             .min();
         if let Some((_, slot)) = longest {
             self.counters.drains_for_overtaken += 1;
-            self.alter_ready(slot, |ready| ready.leaving = Leaving::For(bundle));
+            match self.standby_slot(slot, bundle) {
+                Some(spare) => self.spawn(spare, bundle, now),
+                None => self.alter_ready(slot, |ready| ready.leaving = Leaving::For(bundle)),
+            }
         }
     }
 
@@ -231,52 +234,6 @@ impl Scheduler {
         }
     }
 
-    // --- memory ---
-
-    /// A worker of this bundle fits on the device of `slot` once `without` are gone.
-    fn fits(&self, slot: usize, bundle: BundleIx, without: &[usize]) -> bool {
-        let device = &self.devices[self.slots[slot].id.device.0 as usize];
-        if device.spec.memory_bytes == 0 {
-            return true;
-        }
-        let mut served: Vec<BundleIx> = device
-            .slots()
-            .filter(|other| *other != slot && !without.contains(other))
-            .filter_map(|other| self.slots[other].serves())
-            .collect();
-        served.push(bundle);
-        self.footprint(&served) + self.config.memory_reserve_bytes <= device.spec.memory_bytes
-    }
-
-    /// Memory of workers of these bundles on one device: the weights of a model count once.
-    fn footprint(&self, bundles: &[BundleIx]) -> u64 {
-        let mut models = Vec::new();
-        let mut bytes = 0;
-        for &bundle in bundles {
-            let profile = self.menu[bundle].profile;
-            let model = &self.menu[bundle].key.model;
-            bytes += profile.private_bytes;
-            if !models.contains(&model) {
-                models.push(model);
-                bytes += profile.weights_bytes;
-            }
-        }
-        bytes
-    }
-
-    /// Some device is large enough for this bundle alone.
-    pub(crate) fn fits_somewhere(&self, bundle: BundleIx) -> Result<(), Rejection> {
-        let needs_bytes = self.footprint(&[bundle]) + self.config.memory_reserve_bytes;
-        if needs_bytes <= self.largest_device_bytes {
-            return Ok(());
-        }
-        Err(Rejection::DoesNotFit {
-            bundle: self.menu[bundle].key.clone(),
-            needs_bytes,
-            device_bytes: self.largest_device_bytes,
-        })
-    }
-
     /// When a new job of this bundle would probably begin, in whole seconds: for whoever is told to come back.
     pub(crate) fn expected_wait_s(&self, bundle: BundleIx) -> u64 {
         let (spawn, service) = self.times(bundle);
@@ -286,76 +243,5 @@ impl Scheduler {
         let waiting = self.line.count(bundle) as u64;
         let us = cold + (waiting + 1) * service / workers;
         us.div_ceil(1_000_000).clamp(1, RETRY_AFTER_MAX_S)
-    }
-
-    // --- spawns ---
-
-    /// Fills empty slots with what the pool has least of.
-    pub(crate) fn fill(&mut self, now: Instant) {
-        if !self.config.prewarm {
-            return;
-        }
-        for slot in self.places.vacant.clone() {
-            if self.places.on_the_way() >= self.config.spawns_max {
-                return;
-            }
-            let scarcest = self
-                .menu
-                .indices()
-                .filter(|&bundle| self.menu[bundle].offer.is_some())
-                .filter(|&bundle| {
-                    self.can_spawn_on(slot, bundle, now) && self.fits(slot, bundle, &[])
-                })
-                .map(|bundle| (self.workers_of(bundle), bundle))
-                .min();
-            // While some bundle is still being baked, places are not given to second workers of others.
-            if let Some((workers, bundle)) = scarcest
-                && (workers == 0 || !self.expects_bakes())
-            {
-                self.spawn(slot, bundle, now);
-            }
-        }
-    }
-
-    fn workers_of(&self, bundle: BundleIx) -> usize {
-        let of = self.places.of(bundle);
-        of.ready + of.coming
-    }
-
-    fn expects_bakes(&self) -> bool {
-        let expected = |bundle| self.menu[bundle].offer.is_none() && !self.menu[bundle].failed;
-        self.menu.indices().any(expected)
-    }
-
-    /// Starts a worker in an empty slot.
-    pub(crate) fn spawn(&mut self, index: usize, bundle: BundleIx, now: Instant) {
-        let worker = WorkerId(self.next_worker);
-        self.next_worker += 1;
-        self.workers.insert(worker, index);
-        self.menu[bundle].forget_overtaking();
-        let slot = self.slots[index].id;
-        self.timers.stop_slot(slot);
-        self.timers
-            .set(Timer::Boot(slot), now + self.config.boot_deadline);
-        self.alter(index, |slot| {
-            slot.state = State::Starting {
-                worker,
-                bundle,
-                since: now,
-            };
-        });
-        self.commands.push_back(Command::Spawn {
-            slot,
-            worker,
-            bundle: self.menu[bundle].key.clone(),
-        });
-    }
-
-    /// A device on probation gets one worker at a time.
-    fn spawns_allowed(&self, device: DeviceId) -> usize {
-        match self.devices[device.0 as usize].trust {
-            Trust::Probation => 1,
-            _ => self.config.device_spawns_max,
-        }
     }
 }

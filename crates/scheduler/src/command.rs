@@ -44,6 +44,22 @@ pub enum Command {
         worker: WorkerId,
         /// Which attempt.
         attempt: AttemptId,
+        /// It begins together with the next one that this worker is given.
+        more: bool,
+    },
+    /// Keep an attempt where it is at the next step boundary, for more urgent work.
+    Pause {
+        /// On which worker.
+        worker: WorkerId,
+        /// Which attempt.
+        attempt: AttemptId,
+    },
+    /// Go on with a paused attempt.
+    Resume {
+        /// On which worker.
+        worker: WorkerId,
+        /// Which attempt.
+        attempt: AttemptId,
     },
     /// Ask a worker to drop an attempt at the next step boundary.
     Cancel {

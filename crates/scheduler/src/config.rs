@@ -1,5 +1,6 @@
 //! The bounds of the machine, each with its default.
 
+use crate::caps::BatchRule;
 use crate::command::WorkerId;
 use reel_domain::{BundleKey, TenantName, limits};
 use std::collections::BTreeMap;
@@ -20,6 +21,13 @@ pub struct Config {
     pub batching: Batching,
     /// Attempts that one worker may carry at once (the engine's own limit holds too).
     pub batch_max: u32,
+    /// Smaller limits for some models, shapes and devices.
+    pub batch_rules: Vec<BatchRule>,
+    /// How long an engine that cannot take in attempts later waits for more that begin with the first one.
+    pub batch_delay: Duration,
+    /// Realtime attempts that may begin on a worker while an attempt of the batch class is paused for them, over
+    /// its whole life; 0: nothing is paused.
+    pub preemptions_max: u32,
     /// Younger jobs of a tenant that may be served before its oldest one, for workers that are hot for them.
     pub look_past_max: u32,
     /// Younger jobs that may be started while an older one waits for a worker that nobody has: then a busy
@@ -35,6 +43,8 @@ pub struct Config {
     pub residency_min: Duration,
     /// Share of a device's time that spawns which replace a worker may take, in thousandths.
     pub eviction_share_permille: u64,
+    /// Where memory allows it, a worker is started before the one that makes room for it is stopped.
+    pub standby: bool,
     /// Empty slots are filled before anybody asks.
     pub prewarm: bool,
     /// Workers that may be starting at once on one device.
@@ -63,6 +73,8 @@ pub struct Config {
     pub deaths_per_request_max: u32,
     /// Requests that the quarantine remembers.
     pub quarantine_max: usize,
+    /// Sessions whose last worker is remembered.
+    pub sessions_max: usize,
     /// How long a device on which two different requests died gets no work.
     pub probation_after: Duration,
     /// Seed of everything random: the jitter of pauses.
@@ -101,6 +113,9 @@ impl Default for Config {
             attempts_max: limits::ATTEMPTS_MAX,
             batching: Batching::Profit { gain_permille: 30 },
             batch_max: 8,
+            batch_rules: Vec::new(),
+            batch_delay: Duration::ZERO,
+            preemptions_max: 8,
             look_past_max: 32,
             overtakes_max: 32,
             class_overtakes_max: 64,
@@ -108,6 +123,7 @@ impl Default for Config {
             pinned: Vec::new(),
             residency_min: Duration::ZERO,
             eviction_share_permille: 500,
+            standby: true,
             prewarm: true,
             device_spawns_max: 2,
             spawns_max: 32,
@@ -121,6 +137,7 @@ impl Default for Config {
             boot_failures_max: 3,
             deaths_per_request_max: 2,
             quarantine_max: 1_024,
+            sessions_max: 4_096,
             probation_after: Duration::from_secs(60),
             seed: 0,
         }

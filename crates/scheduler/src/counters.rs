@@ -9,8 +9,16 @@ pub struct Counters {
     pub merges: u64,
     /// Times that waiting work did not join, by reason.
     pub not_merged: NotMerged,
+    /// Attempts that were paused for more urgent work.
+    pub pauses: u64,
+    /// Jobs that had not begun when their time was up.
+    pub deadlines_missed: u64,
+    /// Segments of sessions that were begun elsewhere than the one before, though its worker lives.
+    pub sessions_moved: u64,
     /// Workers that made room for another bundle.
     pub evictions: u64,
+    /// Of these, those that stayed until the other one was ready.
+    pub standbys: u64,
     /// Evictions that had to wait for the device's budget.
     pub evictions_held: u64,
     /// Busy workers drained because a job was overtaken too often.
@@ -32,16 +40,22 @@ pub struct NotMerged {
     pub no_gain: u64,
     /// A job that cannot join was passed by too often.
     pub fenced: u64,
+    /// The cost budget of the batch is used up.
+    pub too_costly: u64,
+    /// Its client wants it alone, or a batch with it failed.
+    pub alone: u64,
 }
 
 impl NotMerged {
     /// Each reason with its count, by the name in metrics.
     #[must_use]
-    pub const fn by_reason(self) -> [(&'static str, u64); 3] {
+    pub const fn by_reason(self) -> [(&'static str, u64); 5] {
         [
             ("incompatible", self.incompatible),
             ("no_gain", self.no_gain),
             ("fenced", self.fenced),
+            ("too_costly", self.too_costly),
+            ("alone", self.alone),
         ]
     }
 }

@@ -17,9 +17,13 @@ pub struct DeviceSpec {
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) id: DeviceId,
-    /// Its slots are `first..first + spec.slots` among all slots.
+    /// Its slots are `first..first + places` among all slots: one more than K where a spare one lets a worker
+    /// start before the one that makes room has gone.
     pub(crate) first: usize,
+    pub(crate) places: usize,
     pub(crate) spec: DeviceSpec,
+    /// Slots that are not vacant.
+    pub(crate) occupied: usize,
     pub(crate) trust: Trust,
     /// The requests under which workers died here since something was finished here.
     pub(crate) deaths: Vec<RequestDigest>,
@@ -55,7 +59,12 @@ impl Trust {
 
 impl Device {
     pub(crate) const fn slots(&self) -> std::ops::Range<usize> {
-        self.first..self.first + self.spec.slots as usize
+        self.first..self.first + self.places
+    }
+
+    /// It takes one worker more.
+    pub(crate) const fn has_room(&self) -> bool {
+        self.occupied < self.spec.slots as usize && !self.is_closed()
     }
 
     /// It takes no new work.

@@ -1,16 +1,18 @@
 //! Jobs to workers.
 //!
 //! A READY worker takes the first waiting job of its bundle; one that has work is joined where the batch
-//! allows it and where that pays. Whoever is passed by is counted, and what is counted is bounded.
+//! allows it and where that pays; batch work is paused for realtime work. Whoever is passed by is counted, and
+//! what is counted is bounded.
 
 use crate::bundle::BundleIx;
-use crate::command::Command;
+use crate::carried::{Carried, Stage};
+use crate::command::WorkerId;
 use crate::config::Batching;
-use crate::line::{Rank, Wanted};
+use crate::line::{Rank, Waiting, Wanted};
 use crate::scheduler::{Scheduler, waiting};
 use crate::timer::Timer;
 use crate::work::{Lane, Place};
-use reel_domain::{JobId, JobStatus};
+use reel_domain::{JobId, JobStatus, Priority, SessionId};
 use std::time::Instant;
 
 /// A join that did not pay is tried again after so many refusals: the load may have changed.
@@ -29,13 +31,18 @@ impl Scheduler {
                 while self.match_one(bundle, now) {}
                 self.look_at_what_is_shown();
             }
+            self.begin_batches(now);
+            if std::mem::take(&mut self.reserved_due) {
+                self.enter_reserved(now);
+            }
             if std::mem::take(&mut self.claims_due) {
                 self.claim(now);
             }
             if std::mem::take(&mut self.fill_due) {
                 self.fill(now);
             }
-            if self.touched.is_empty() && !self.claims_due && !self.fill_due {
+            let due = self.claims_due || self.fill_due || self.reserved_due;
+            if self.touched.is_empty() && !due {
                 return;
             }
         }
@@ -50,8 +57,11 @@ impl Scheduler {
 
     /// Gives one waiting job of a bundle to a worker.
     fn match_one(&mut self, bundle: BundleIx, now: Instant) -> bool {
-        if let Some(&slot) = self.places.of(bundle).idle.first() {
+        if !self.places.of(bundle).idle.is_empty() {
             let Some((rank, id)) = self.line.first(Wanted::Any(bundle)) else {
+                return false;
+            };
+            let Some(slot) = self.best_idle(bundle, id) else {
                 return false;
             };
             self.menu[bundle].passed_by_joins = 0;
@@ -59,15 +69,31 @@ impl Scheduler {
             return true;
         }
         let Some((rank, id, slot)) = self.best_join(bundle) else {
-            return false;
+            return self.preempt(bundle, now);
         };
         if self.passes_by_too_often(bundle, id) {
             self.counters.not_merged.fenced += 1;
-            return false;
+            return self.preempt(bundle, now);
         }
         self.counters.merges += 1;
         self.start(slot, id, rank, now);
         true
+    }
+
+    /// The idle worker that served the session of a job last, or any.
+    fn best_idle(&self, bundle: BundleIx, id: JobId) -> Option<usize> {
+        let idle = &self.places.of(bundle).idle;
+        let entry = self.jobs.get(&id)?;
+        let home = entry.work.session.and_then(|session| self.home(session));
+        if let Some(home) = home.filter(|home| idle.contains(home)) {
+            return Some(home);
+        }
+        idle.first().copied()
+    }
+
+    /// The slot of the worker that served a session last, if that worker lives.
+    fn home(&self, session: SessionId) -> Option<usize> {
+        self.workers.get(&self.homes.of(session)?).copied()
     }
 
     /// The waiting job that should join a worker of its bundle, and which worker.
@@ -85,10 +111,12 @@ impl Scheduler {
         let mut best: Option<(Rank, JobId, usize)> = None;
         for (lane, load, slot) in batches {
             let Some((rank, id)) = self.line.first(Wanted::Lane(bundle, lane)) else {
-                self.counters.not_merged.incompatible += 1;
+                self.count_misfit(bundle);
                 continue;
             };
-            if !self.join_pays(bundle, load) {
+            if !self.affords(slot, id) {
+                self.counters.not_merged.too_costly += 1;
+            } else if !self.join_pays(bundle, load) {
                 self.counters.not_merged.no_gain += 1;
             } else if best.is_none_or(|(other, ..)| rank < other) {
                 best = Some((rank, id, slot));
@@ -97,15 +125,39 @@ impl Scheduler {
         best
     }
 
+    /// Nothing that waits can join: because its clients want it alone, or because it does not match.
+    fn count_misfit(&mut self, bundle: BundleIx) {
+        let first = self.line.first(Wanted::Any(bundle));
+        let place = first.and_then(|(_, id)| Some(self.jobs.get(&id)?.place));
+        match place {
+            Some(Place::Queued(None)) => self.counters.not_merged.alone += 1,
+            _ => self.counters.not_merged.incompatible += 1,
+        }
+    }
+
+    /// The cost budget of a worker's batch has room for one more job.
+    fn affords(&self, slot: usize, id: JobId) -> bool {
+        let Some(ready) = self.slots[slot].ready() else {
+            return false;
+        };
+        let spent: u64 = ready.batch().map(|carried| carried.cost).sum();
+        let cost = self.jobs.get(&id).map_or(0, |entry| entry.work.cost);
+        spent.saturating_add(cost) <= self.cap(slot, ready.bundle).cost_max
+    }
+
     /// One more in a batch of `load` makes more videos per second, or nobody knows yet.
-    fn join_pays(&self, bundle: BundleIx, load: u32) -> bool {
+    pub(crate) fn pays(&self, bundle: BundleIx, load: u32) -> bool {
         let Batching::Profit { gain_permille } = self.config.batching else {
             return true;
         };
         let gain = self.menu[bundle].gain_permille(load as usize);
-        let curious =
-            self.counters.not_merged.no_gain % RETRY_UNPROFITABLE == RETRY_UNPROFITABLE - 1;
-        curious || gain.is_none_or(|gain| gain >= 1_000 + gain_permille)
+        gain.is_none_or(|gain| gain >= 1_000 + gain_permille)
+    }
+
+    /// It pays, or it has not been tried for a while.
+    fn join_pays(&self, bundle: BundleIx, load: u32) -> bool {
+        let refused = self.counters.not_merged.no_gain;
+        refused % RETRY_UNPROFITABLE == RETRY_UNPROFITABLE - 1 || self.pays(bundle, load)
     }
 
     /// A join past the first waiting job: allowed, but not for ever, or a job that cannot join would starve.
@@ -120,7 +172,7 @@ impl Scheduler {
     }
 
     /// Begins an attempt at a waiting job on a worker that has room for it.
-    fn start(&mut self, index: usize, id: JobId, rank: Rank, now: Instant) {
+    pub(crate) fn start(&mut self, index: usize, id: JobId, rank: Rank, now: Instant) {
         let Some(entry) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -134,29 +186,56 @@ impl Scheduler {
             worker,
             started: None,
         };
-        let attempt = entry.attempt();
-        let weight = self
-            .config
-            .weights
-            .get(&waiting.tenant)
-            .copied()
-            .unwrap_or(1);
-        let cost = self.menu[waiting.bundle].profile.service_us / 1_000;
+        let (attempt, session) = (entry.attempt(), entry.work.session);
+        let carried = Carried {
+            attempt,
+            lane: waiting.lane,
+            priority: entry.work.priority,
+            cost: entry.work.cost,
+            stage: Stage::Forming,
+            preempted: 0,
+        };
+        self.timers.stop(Timer::Begin(id));
+        if let Some(session) = session {
+            self.settle_session(session, worker);
+        }
         self.count_overtaken(waiting.bundle, rank);
-        self.line.serve(&waiting, cost, weight);
+        self.charge(&waiting);
+        if waiting.priority == Priority::Realtime {
+            self.count_preempted(index);
+        }
+        self.carry(index, carried, now);
+        self.update(id, JobStatus::Starting, Some(slot));
+        if self.forms_batches(index) {
+            self.forming.insert(index);
+        } else {
+            self.begin_batch(index, now);
+        }
+    }
+
+    /// Takes a job out of the line; its tenant pays for it.
+    fn charge(&mut self, waiting: &Waiting) {
+        let weights = &self.config.weights;
+        let weight = weights.get(&waiting.tenant).copied().unwrap_or(1);
+        let cost = self.menu[waiting.bundle].profile.service_us / 1_000;
+        self.line.serve(waiting, cost, weight);
         self.claims_due |= !self.places.promised.is_empty();
-        let due = now + self.config.progress_deadline;
+    }
+
+    fn carry(&mut self, index: usize, carried: Carried, now: Instant) {
         self.alter_ready(index, |ready| {
-            ready.attempts.push(attempt);
-            ready.lane = waiting.lane;
+            ready.carried.push(carried);
             ready.used = now;
-            ready.progress_due = Some(due);
             ready.pulse = None;
         });
-        self.timers.start(Timer::Progress(slot), due);
-        self.update(id, JobStatus::Starting, Some(slot));
-        self.commands
-            .push_back(Command::Generate { worker, attempt });
+    }
+
+    /// A session goes on with this worker.
+    fn settle_session(&mut self, session: SessionId, worker: WorkerId) {
+        let before = self.homes.of(session);
+        let lives = before.is_some_and(|before| self.workers.contains_key(&before));
+        self.counters.sessions_moved += u64::from(lives && before != Some(worker));
+        self.homes.settle(session, worker, self.config.sessions_max);
     }
 
     /// A job of `started` begins: older jobs of bundles without a worker were overtaken.

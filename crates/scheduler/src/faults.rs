@@ -1,11 +1,13 @@
 //! What is held against jobs, bundles and devices, and for how long.
 //!
-//! - a job under which workers die is tried again, by whichever worker is free first, until its budget is spent;
+//! - a job under which workers die is tried again, by whichever worker is free first (its own is gone: of those
+//!   that are free, all are elsewhere), until its budget is spent;
 //! - a request under which workers die again and again is quarantined, under any name;
 //! - a bundle whose workers never become ready on a device rests there;
 //! - a device on which two different requests die is taken out, and tried again with one worker.
 
 use crate::bundle::BundleIx;
+use crate::carried::{Carried, Stage};
 use crate::config::Config;
 use crate::device::Trust;
 use crate::scheduler::Scheduler;
@@ -73,7 +75,14 @@ impl Faults {
 
 impl Scheduler {
     /// A worker is gone: its attempts end here, and each job is tried again or fails.
-    pub(crate) fn lose(&mut self, device: DeviceId, attempts: &[AttemptId], now: Instant) {
+    pub(crate) fn lose(&mut self, device: DeviceId, carried: &[Carried], now: Instant) {
+        let forming = |carried: &&Carried| carried.stage == Stage::Forming;
+        let (unheard, attempts): (Vec<&Carried>, Vec<&Carried>) = carried.iter().partition(forming);
+        for carried in unheard {
+            // The worker had not heard of it: that says nothing about the request.
+            self.requeue(carried.attempt, false);
+        }
+        let attempts: Vec<_> = attempts.iter().map(|carried| carried.attempt).collect();
         let alone = attempts.len() == 1;
         let digests: BTreeSet<_> = attempts
             .iter()
@@ -103,7 +112,7 @@ impl Scheduler {
                 self.end(attempt.job, Outcome::Failed(worker_lost(losses)));
             } else {
                 // Members of a batch are tried again one by one.
-                self.requeue(*attempt, !alone);
+                self.requeue(attempt, !alone);
             }
         }
     }
@@ -206,8 +215,8 @@ impl Scheduler {
     pub(crate) fn give_up_next(&mut self, index: usize) {
         let id = self.slots[index].id;
         self.alter(index, |slot| match &mut slot.state {
-            State::Killing { next, .. } | State::Stopping { next, .. } => *next = None,
-            state @ State::Backoff { .. } => *state = State::Vacant,
+            State::Killing(ending) | State::Stopping(ending) => ending.next = None,
+            state @ (State::Backoff { .. } | State::Reserved { .. }) => *state = State::Vacant,
             _ => {}
         });
         self.timers.stop(Timer::Backoff(id));

@@ -56,6 +56,9 @@ pub enum Input {
     Order(Order),
 }
 
+/// Sizes of batches that step times are kept for.
+pub const BATCH_SIZES: usize = 16;
+
 /// How a bundle stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BundleStanding {
@@ -87,6 +90,8 @@ pub struct Profile {
     pub weights_bytes: u64,
     /// Memory of one worker beside the weights, in bytes.
     pub private_bytes: u64,
+    /// One step of a batch, in microseconds, by its size from 1.
+    pub step_us: [u64; BATCH_SIZES],
 }
 
 /// Something a worker said or did.
@@ -98,7 +103,10 @@ pub enum WorkerEvent {
     Ready {
         /// What its engine can do.
         engine: EngineFacts,
-        /// Memory beside the weights, in bytes; 0 where it is not measured.
+    },
+    /// Somebody looked how much memory it holds.
+    Measured {
+        /// The most that was seen, beside weights that it shares, in bytes.
         private_bytes: u64,
     },
     /// An attempt has begun on the device.
@@ -117,8 +125,6 @@ pub enum WorkerEvent {
     Finished {
         /// Which one.
         attempt: AttemptId,
-        /// Largest memory beside the weights so far, in bytes; 0 where it is not measured.
-        private_bytes: u64,
     },
     /// A cancelled attempt has left the device.
     Cancelled {
@@ -148,6 +154,8 @@ pub struct EngineFacts {
     pub batch_max: u32,
     /// Attempts may join and leave at step boundaries. Otherwise a batch is formed before it begins.
     pub continuous: bool,
+    /// Attempts can wait at a step boundary, with their latents kept.
+    pub pausable: bool,
 }
 
 /// How a process ended, in words.

@@ -24,23 +24,32 @@ pub mod slot;
 pub mod work;
 
 mod bundle;
+mod caps;
+mod carried;
 mod claim;
 mod dispatch;
 mod faults;
+mod form;
 mod lifecycle;
 mod line;
+mod memory;
 mod orders;
 mod places;
+mod preempt;
 mod scheduler;
+mod sessions;
+mod spawning;
 mod timer;
 mod view;
 
+pub use caps::{BatchRule, ModelMatch};
 pub use command::{Command, DecisionHash, JobChange, WorkerId};
 pub use config::{Batching, Config, Eviction};
 pub use counters::Counters;
 pub use device::{DeviceSpec, Trust};
 pub use input::{
-    BundleOffer, BundleStanding, EngineFacts, ExitReport, Input, Order, Profile, WorkerEvent,
+    BATCH_SIZES, BundleOffer, BundleStanding, EngineFacts, ExitReport, Input, Order, Profile,
+    WorkerEvent,
 };
 pub use scheduler::Scheduler;
 pub use slot::{SlotPhase, SlotView};

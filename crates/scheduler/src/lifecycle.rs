@@ -2,11 +2,12 @@
 
 use crate::WorkerId;
 use crate::bundle::BundleIx;
+use crate::carried::Stage;
 use crate::command::Command;
 use crate::config::Eviction;
 use crate::input::{EngineFacts, WorkerEvent};
 use crate::scheduler::{Scheduler, waiting};
-use crate::slot::{Leaving, Ready, State};
+use crate::slot::{Ending, Leaving, Ready, State};
 use crate::timer::Timer;
 use crate::work::{Entry, Place};
 use reel_domain::{AttemptId, DeviceId, Failure, FailureCode, FaultClass, JobStatus, Outcome};
@@ -20,17 +21,12 @@ impl Scheduler {
         };
         match event {
             WorkerEvent::SpawnFailed | WorkerEvent::Exited(_) => self.exited(index, now),
-            WorkerEvent::Ready {
-                engine,
-                private_bytes,
-            } => self.ready(index, engine, private_bytes, now),
+            WorkerEvent::Ready { engine } => self.ready(index, engine, now),
+            WorkerEvent::Measured { private_bytes } => self.measured(index, private_bytes, now),
             WorkerEvent::Broken { class } => self.kill(index, class, now),
             WorkerEvent::Started { attempt } => self.started(index, attempt, now),
             WorkerEvent::Progress { attempt, step } => self.progressed(index, attempt, step, now),
-            WorkerEvent::Finished {
-                attempt,
-                private_bytes,
-            } => self.finished(index, attempt, private_bytes, now),
+            WorkerEvent::Finished { attempt } => self.finished(index, attempt, now),
             WorkerEvent::Cancelled { attempt } => self.left(index, attempt, None, now),
             WorkerEvent::Failed { attempt, message } => {
                 self.left(index, attempt, Some(message), now);
@@ -38,7 +34,7 @@ impl Scheduler {
         }
     }
 
-    fn ready(&mut self, index: usize, engine: EngineFacts, private_bytes: u64, now: Instant) {
+    fn ready(&mut self, index: usize, engine: EngineFacts, now: Instant) {
         let slot = &self.slots[index];
         let State::Starting {
             worker,
@@ -52,7 +48,6 @@ impl Scheduler {
         self.booted(slot.id.device, bundle, now);
         let known = &mut self.menu[bundle];
         known.learn_spawn(micros(now.saturating_duration_since(since)));
-        known.learn_memory(private_bytes);
         let changed =
             std::mem::replace(&mut known.continuous, engine.continuous) != engine.continuous;
         let price = self.price(bundle);
@@ -65,17 +60,23 @@ impl Scheduler {
                     batch_max: engine.batch_max.max(1),
                     ..engine
                 },
-                attempts: Vec::new(),
-                lane: None,
-                open: true,
+                carried: Vec::new(),
                 leaving: Leaving::No,
                 used: now,
-                progress_due: None,
                 pulse: None,
             });
         });
         if changed {
             self.line_up_again(bundle);
+        }
+        self.make_room_for(index, now);
+    }
+
+    /// What a bundle needs is known better now; if that is more than was thought, somebody has to go.
+    fn measured(&mut self, index: usize, private_bytes: u64, now: Instant) {
+        if let Some(bundle) = self.slots[index].holds() {
+            self.menu[bundle].learn_memory(private_bytes);
+            self.make_room_for(index, now);
         }
     }
 
@@ -102,27 +103,22 @@ impl Scheduler {
         if first {
             self.update(attempt.job, JobStatus::InProgress, Some(id));
         }
-        self.alive(index, now);
-        if self.slots[index]
-            .ready()
-            .is_some_and(|ready| ready.open && !ready.engine.continuous)
-        {
-            // A formed batch that has begun takes nobody in.
-            self.alter_ready(index, |ready| ready.open = false);
-        }
+        self.alive(index, attempt, now);
     }
 
     fn progressed(&mut self, index: usize, attempt: AttemptId, step: u32, now: Instant) {
         if self.placed(index, attempt).is_none() {
             return;
         }
-        self.alive(index, now);
+        self.alive(index, attempt, now);
         let Some(ready) = self.slots[index].ready_mut() else {
             return;
         };
-        let size = ready.attempts.len();
+        let size = ready.load() as usize;
         let bundle = ready.bundle;
-        match ready.pulse {
+        let pulse = ready.pulse;
+        let beats = pulse.is_some_and(|(of, ..)| ready.find(of).is_some());
+        match pulse {
             Some((of, last, at, then)) if of == attempt => {
                 ready.pulse = Some((attempt, step, now, size));
                 if step == last + 1 && then == size {
@@ -130,30 +126,33 @@ impl Scheduler {
                     self.menu[bundle].learn_step(size, us);
                 }
             }
-            Some((of, ..)) if ready.attempts.contains(&of) => {}
+            Some(_) if beats => {}
             _ if step > 0 => ready.pulse = Some((attempt, step, now, size)),
             _ => {}
         }
     }
 
-    /// A worker shows a sign of life. Its timer is not moved: it looks at this when it expires.
-    fn alive(&mut self, index: usize, now: Instant) {
+    /// An attempt shows a sign of life. The worker's timer is not moved: it looks at this when it expires.
+    fn alive(&mut self, index: usize, attempt: AttemptId, now: Instant) {
         let due = now + self.config.progress_deadline;
-        if let Some(ready) = self.slots[index].ready_mut() {
-            ready.progress_due = Some(due);
+        let ready = self.slots[index].ready_mut();
+        if let Some(carried) = ready.and_then(|ready| ready.find(attempt))
+            && let Stage::Running { progress_due } = &mut carried.stage
+        {
+            *progress_due = due;
         }
     }
 
     pub(crate) fn progress_is_due(&mut self, index: usize, now: Instant) {
         let slot = &self.slots[index];
-        match slot.ready().and_then(|ready| ready.progress_due) {
+        match slot.ready().and_then(Ready::progress_due) {
             Some(due) if due > now => self.timers.set(Timer::Progress(slot.id), due),
             Some(_) => self.kill(index, FaultClass::Hang, now),
             None => {}
         }
     }
 
-    fn finished(&mut self, index: usize, attempt: AttemptId, private_bytes: u64, now: Instant) {
+    fn finished(&mut self, index: usize, attempt: AttemptId, now: Instant) {
         let Some(entry) = self.placed(index, attempt) else {
             return;
         };
@@ -166,7 +165,6 @@ impl Scheduler {
             let us = micros(now.saturating_duration_since(started));
             self.menu[bundle].learn_service(us);
         }
-        self.menu[bundle].learn_memory(private_bytes);
         self.settle_place(attempt);
         self.release(index, attempt, now);
         self.trusted(self.slots[index].id.device);
@@ -199,7 +197,7 @@ impl Scheduler {
         };
         let formed = self.slots[index]
             .ready()
-            .is_some_and(|ready| !ready.engine.continuous && ready.lane.is_some());
+            .is_some_and(|ready| !ready.engine.continuous && ready.lane().is_some());
         self.release(index, attempt, now);
         if cancelled {
             self.end(attempt.job, Outcome::Cancelled);
@@ -219,7 +217,7 @@ impl Scheduler {
 
     /// The job of an attempt that this very worker has, or a counted stale event.
     fn placed(&mut self, index: usize, attempt: AttemptId) -> Option<&mut Entry> {
-        if !self.slots[index].attempts().contains(&attempt) {
+        if !self.slots[index].carries(attempt) {
             self.counters.stale_events += 1;
             return None;
         }
@@ -227,7 +225,7 @@ impl Scheduler {
     }
 
     /// A worker is done with an attempt.
-    fn release(&mut self, index: usize, attempt: AttemptId, now: Instant) {
+    pub(crate) fn release(&mut self, index: usize, attempt: AttemptId, now: Instant) {
         let Some(bundle) = self.slots[index].ready().map(|ready| ready.bundle) else {
             return;
         };
@@ -237,19 +235,21 @@ impl Scheduler {
             let Some(ready) = slot.ready_mut() else {
                 return (Leaving::No, false);
             };
-            ready.attempts.retain(|held| *held != attempt);
+            ready.carried.retain(|carried| carried.attempt != attempt);
             if ready.is_idle() {
-                (ready.used, ready.lane, ready.open) = (now, None, true);
-                (ready.progress_due, ready.pulse) = (None, None);
+                (ready.used, ready.pulse) = (now, None);
             }
             (ready.leaving, ready.is_idle())
         });
         if self.next_cancel_due(index).is_none() {
             self.timers.stop(Timer::Cancel(id));
         }
+        self.resume_paused(index, now);
         if !idle {
             return;
         }
+        self.forming.remove(&index);
+        self.timers.stop(Timer::Form(id));
         self.timers.stop(Timer::Progress(id));
         match leaving {
             Leaving::No if self.draining => self.stop(index, None, now),
@@ -264,9 +264,9 @@ impl Scheduler {
 
     /// When the next attempt that was cancelled must have left a worker.
     fn next_cancel_due(&self, index: usize) -> Option<Instant> {
-        let attempts = self.slots[index].attempts().iter();
-        attempts
-            .filter_map(|held| self.jobs.get(&held.job)?.cancel_due)
+        let carried = self.slots[index].carried().iter();
+        carried
+            .filter_map(|carried| self.jobs.get(&carried.attempt.job)?.cancel_due)
             .min()
     }
 
@@ -283,46 +283,60 @@ impl Scheduler {
     /// Asks a worker without work to make room for `next`.
     pub(crate) fn stop(&mut self, index: usize, next: Option<BundleIx>, now: Instant) {
         let slot = &self.slots[index];
-        let Some(worker) = slot.worker() else { return };
+        let (Some(worker), Some(bundle)) = (slot.worker(), slot.holds()) else {
+            return;
+        };
+        let ending = Ending {
+            worker,
+            bundle,
+            next,
+        };
         self.timers.stop_slot(slot.id);
         self.timers
             .set(Timer::Stop(slot.id), now + self.config.stop_grace);
-        self.alter(index, |slot| slot.state = State::Stopping { worker, next });
+        self.alter(index, |slot| slot.state = State::Stopping(ending));
         self.commands.push_back(Command::Stop { worker });
     }
 
     /// A message that only a worker in another state may send: the conversation is out of step.
     fn kill_unless_leaving(&mut self, index: usize, now: Instant) {
-        match self.slots[index].state {
-            State::Stopping { .. } | State::Killing { .. } => self.counters.stale_events += 1,
-            _ => self.kill(index, FaultClass::Desync, now),
+        match self.slots[index].is_ending() {
+            true => self.counters.stale_events += 1,
+            false => self.kill(index, FaultClass::Desync, now),
         }
     }
 
     /// Ends a worker by force. Its jobs do not wait for the process to be gone: its results are fenced off.
     pub(crate) fn kill(&mut self, index: usize, reason: FaultClass, now: Instant) {
         let slot = &self.slots[index];
-        let Some(worker) = slot.worker() else { return };
-        let id = slot.id;
-        let (starting, counts) = match slot.state {
-            State::Killing { .. } => return,
-            State::Starting { bundle, .. } => (Some(bundle), true),
-            // Leaving too slowly says nothing about the bundle that comes next.
-            State::Stopping { .. } => (None, false),
-            _ => (None, true),
+        let (Some(worker), Some(bundle)) = (slot.worker(), slot.holds()) else {
+            return;
         };
-        let attempts = slot.attempts().to_vec();
+        // Leaving too slowly says nothing about the bundle that comes next.
+        let counts = match slot.state {
+            State::Killing(_) => return,
+            State::Stopping(_) => false,
+            _ => true,
+        };
+        let (id, starting) = (slot.id, slot.is_starting());
+        let carried = slot.carried().to_vec();
         let next = slot.serves().filter(|_| self.takes_workers(id.device));
+        let ending = Ending {
+            worker,
+            bundle,
+            next,
+        };
         self.timers.stop_slot(id);
+        self.forming.remove(&index);
         self.alter(index, |slot| {
             slot.failures += u32::from(counts);
-            slot.state = State::Killing { worker, next };
+            slot.state = State::Killing(ending);
         });
         self.commands.push_back(Command::Kill { worker, reason });
-        if let Some(bundle) = starting {
+        if starting {
             self.boot_failed(index, bundle, now);
         }
-        self.lose(id.device, &attempts, now);
+        self.lose(id.device, &carried, now);
     }
 
     fn takes_workers(&self, device: DeviceId) -> bool {
@@ -332,21 +346,23 @@ impl Scheduler {
     fn exited(&mut self, index: usize, now: Instant) {
         let slot = &self.slots[index];
         let Some(worker) = slot.worker() else { return };
-        let id = slot.id;
-        let (attempts, next) = (slot.attempts().to_vec(), slot.serves());
-        let starting = matches!(slot.state, State::Starting { .. });
+        let (id, next, starting) = (slot.id, slot.serves(), slot.is_starting());
+        let carried = slot.carried().to_vec();
         self.timers.stop_slot(id);
         self.workers.remove(&worker);
+        self.forming.remove(&index);
+        // Its memory is free, and a spare slot may be.
+        (self.claims_due, self.reserved_due) = (true, true);
         self.alter(index, |slot| {
             match slot.state {
                 // An orderly exit clears the slate for whoever comes next; a kill was counted when it was decided.
-                State::Stopping { .. } => slot.failures = 0,
-                State::Killing { .. } => {}
+                State::Stopping(_) => slot.failures = 0,
+                State::Killing(_) => {}
                 _ => slot.failures += 1,
             }
             slot.state = State::Vacant;
         });
-        self.lose(id.device, &attempts, now);
+        self.lose(id.device, &carried, now);
         let Some(bundle) = next.filter(|_| self.takes_workers(id.device)) else {
             return;
         };
@@ -360,25 +376,19 @@ impl Scheduler {
     fn back_off(&mut self, index: usize, bundle: BundleIx, gone: WorkerId, now: Instant) {
         let slot = &self.slots[index];
         let pause = self.config.backoff(slot.failures, gone);
-        if self.menu[bundle].offer.is_none() || self.rests(slot.id.device, bundle, now) {
-            // What cannot be served any more does not come back.
-        } else if pause.is_zero() {
-            self.spawn(index, bundle, now);
-        } else {
+        if pause.is_zero() {
+            return self.enter(index, bundle, now);
+        }
+        // What cannot be served any more does not come back.
+        if self.menu[bundle].offer.is_some() && !self.rests(slot.id.device, bundle, now) {
             self.timers.set(Timer::Backoff(slot.id), now + pause);
             self.alter(index, |slot| slot.state = State::Backoff { bundle });
         }
     }
 
     pub(crate) fn backoff_over(&mut self, index: usize, now: Instant) {
-        let State::Backoff { bundle } = self.slots[index].state else {
-            return;
-        };
-        let device = self.slots[index].id.device;
-        if self.menu[bundle].offer.is_some() && !self.rests(device, bundle, now) {
-            self.spawn(index, bundle, now);
-        } else {
-            self.alter(index, |slot| slot.state = State::Vacant);
+        if let State::Backoff { bundle } = self.slots[index].state {
+            self.enter(index, bundle, now);
         }
     }
 

@@ -4,7 +4,7 @@ use crate::command::Command;
 use crate::device::Trust;
 use crate::input::Order;
 use crate::scheduler::Scheduler;
-use crate::slot::{Leaving, State};
+use crate::slot::{Ending, Leaving, State};
 use crate::work::Place;
 use reel_domain::{DeviceId, FaultClass, SlotId};
 use std::time::Instant;
@@ -45,21 +45,27 @@ impl Scheduler {
             .retain(|_, entry| matches!(entry.place, Place::Parked | Place::Queued(_)));
         self.unsettled = 0;
         for index in 0..self.slots.len() {
-            if let Some(worker) = self.slots[index].worker() {
-                self.commands.push_back(Command::Kill {
-                    worker,
-                    reason: FaultClass::Hang,
-                });
-                self.timers.stop_slot(self.slots[index].id);
-                self.alter(index, |slot| {
-                    slot.state = State::Killing { worker, next: None }
-                });
-            }
+            let slot = &self.slots[index];
+            let (Some(worker), Some(bundle)) = (slot.worker(), slot.holds()) else {
+                continue;
+            };
+            let ending = Ending {
+                worker,
+                bundle,
+                next: None,
+            };
+            self.timers.stop_slot(slot.id);
+            self.commands.push_back(Command::Kill {
+                worker,
+                reason: FaultClass::Hang,
+            });
+            self.alter(index, |slot| slot.state = State::Killing(ending));
         }
     }
 
     fn replace(&mut self, slot: SlotId, now: Instant) {
-        if !self.knows(slot.device) || slot.index >= self.devices[slot.device.0 as usize].spec.slots
+        if !self.knows(slot.device)
+            || slot.index as usize >= self.devices[slot.device.0 as usize].places
         {
             return;
         }
@@ -80,9 +86,10 @@ impl Scheduler {
             State::Ready(ready) if ready.is_idle() => self.stop(index, None, now),
             State::Ready(_) => self.alter_ready(index, |ready| ready.leaving = Leaving::Empty),
             State::Starting { .. } => self.stop(index, None, now),
-            State::Backoff { .. } | State::Stopping { .. } | State::Killing { .. } => {
-                self.give_up_next(index);
-            }
+            State::Reserved { .. }
+            | State::Backoff { .. }
+            | State::Stopping(_)
+            | State::Killing(_) => self.give_up_next(index),
             State::Vacant => {}
         }
     }

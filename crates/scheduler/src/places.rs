@@ -1,7 +1,7 @@
 //! Which slots can do what, kept up to date: no decision has to look through all slots.
 
 use crate::bundle::BundleIx;
-use crate::slot::{Leaving, Slot, State};
+use crate::slot::{Ending, Leaving, Ready, Slot, State};
 use crate::work::Lane;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -15,6 +15,8 @@ pub(crate) enum Standing {
     Starting { bundle: BundleIx },
     /// A worker for this bundle will be spawned here when its place is free.
     Coming { bundle: BundleIx },
+    /// The place is free, but the memory for the spawn is not, or its turn has not come.
+    Reserved { bundle: BundleIx },
     /// A worker for this bundle will be spawned here after a pause.
     Resting { bundle: BundleIx },
     /// Takes any job of this bundle; may be evicted, the smallest value first.
@@ -37,27 +39,31 @@ pub(crate) enum Standing {
 pub(crate) type Value = (u64, Instant);
 
 /// Every slot, by what it is good for.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Places {
     pub(crate) vacant: BTreeSet<usize>,
     /// Idle workers, the least valuable first.
     pub(crate) idle: BTreeSet<(Value, usize)>,
     /// Slots that wait before they spawn again.
     pub(crate) resting: BTreeSet<usize>,
+    /// Slots that wait for memory, or for their turn to spawn.
+    pub(crate) reserved: BTreeSet<usize>,
     /// Busy workers whose place goes to another bundle afterwards.
     pub(crate) promised: BTreeSet<usize>,
     /// Workers that are loading.
-    starting: usize,
+    pub(crate) starting: usize,
     /// Places that are being made for workers.
     coming: usize,
     bundles: Vec<OfBundle>,
 }
 
 /// The workers of one bundle.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct OfBundle {
     pub(crate) idle: BTreeSet<usize>,
     pub(crate) joinable: BTreeMap<Lane, BTreeSet<(u32, usize)>>,
+    /// Workers with work that stay.
+    pub(crate) busy: BTreeSet<usize>,
     /// READY workers that stay, idle or not.
     pub(crate) ready: usize,
     /// Slots where a worker for it is on its way.
@@ -70,6 +76,7 @@ impl Places {
             vacant: (0..slots).collect(),
             idle: BTreeSet::new(),
             resting: BTreeSet::new(),
+            reserved: BTreeSet::new(),
             promised: BTreeSet::new(),
             starting: 0,
             coming: 0,
@@ -104,6 +111,11 @@ impl Places {
                 self.bundles[bundle.0].coming += 1;
                 self.coming += 1;
             }
+            Standing::Reserved { bundle } => {
+                self.bundles[bundle.0].coming += 1;
+                self.coming += 1;
+                self.reserved.insert(slot);
+            }
             Standing::Resting { bundle } => {
                 self.bundles[bundle.0].coming += 1;
                 self.resting.insert(slot);
@@ -121,9 +133,14 @@ impl Places {
             Standing::Joinable { bundle, lane, load } => {
                 let of = &mut self.bundles[bundle.0];
                 of.joinable.entry(lane).or_default().insert((load, slot));
+                of.busy.insert(slot);
                 of.ready += 1;
             }
-            Standing::Full { bundle } => self.bundles[bundle.0].ready += 1,
+            Standing::Full { bundle } => {
+                let of = &mut self.bundles[bundle.0];
+                of.busy.insert(slot);
+                of.ready += 1;
+            }
             Standing::Lost => {}
         }
     }
@@ -141,6 +158,11 @@ impl Places {
                 self.bundles[bundle.0].coming -= 1;
                 self.coming -= 1;
             }
+            Standing::Reserved { bundle } => {
+                self.bundles[bundle.0].coming -= 1;
+                self.coming -= 1;
+                self.reserved.remove(&slot);
+            }
             Standing::Resting { bundle } => {
                 self.bundles[bundle.0].coming -= 1;
                 self.resting.remove(&slot);
@@ -157,6 +179,7 @@ impl Places {
             }
             Standing::Joinable { bundle, lane, load } => {
                 let of = &mut self.bundles[bundle.0];
+                of.busy.remove(&slot);
                 of.ready -= 1;
                 if let Some(slots) = of.joinable.get_mut(&lane) {
                     slots.remove(&(load, slot));
@@ -165,45 +188,45 @@ impl Places {
                     }
                 }
             }
-            Standing::Full { bundle } => self.bundles[bundle.0].ready -= 1,
+            Standing::Full { bundle } => {
+                let of = &mut self.bundles[bundle.0];
+                of.busy.remove(&slot);
+                of.ready -= 1;
+            }
             Standing::Lost => {}
         }
     }
 }
 
-/// What a slot is good for. `closed`: its device takes no new work; `batch_max`: the largest batch allowed.
-pub(crate) fn standing(slot: &Slot, closed: bool, batch_max: u32) -> Standing {
+/// What a slot is good for. `has_room`: its device takes one worker more; `batch_max`: the largest batch allowed.
+pub(crate) fn standing(slot: &Slot, has_room: bool, batch_max: u32) -> Standing {
     match &slot.state {
-        State::Vacant if closed => Standing::Lost,
-        State::Vacant => Standing::Vacant,
+        State::Vacant if has_room => Standing::Vacant,
+        State::Vacant => Standing::Lost,
         State::Starting { bundle, .. } => Standing::Starting { bundle: *bundle },
+        State::Reserved { bundle } => Standing::Reserved { bundle: *bundle },
         State::Backoff { bundle } => Standing::Resting { bundle: *bundle },
-        State::Stopping { next, .. } | State::Killing { next, .. } => match *next {
+        State::Stopping(Ending { next, .. }) | State::Killing(Ending { next, .. }) => match *next {
             Some(bundle) => Standing::Coming { bundle },
             None => Standing::Lost,
         },
         State::Ready(ready) => match ready.leaving {
             Leaving::Empty => Standing::Lost,
             Leaving::For(next) => Standing::Promised { next },
-            Leaving::No if ready.is_idle() => Standing::Idle {
-                bundle: ready.bundle,
-                value: (slot.price, ready.used),
-            },
-            Leaving::No => {
-                let load = u32::try_from(ready.attempts.len()).unwrap_or(u32::MAX);
-                let room = ready.open && load < ready.engine.batch_max.min(batch_max);
-                if room && ready.lane.is_some() {
-                    Standing::Joinable {
-                        bundle: ready.bundle,
-                        lane: ready.lane,
-                        load,
-                    }
-                } else {
-                    Standing::Full {
-                        bundle: ready.bundle,
-                    }
-                }
-            }
+            Leaving::No => of_ready(ready, slot.price, batch_max),
         },
+    }
+}
+
+fn of_ready(ready: &Ready, price: u64, batch_max: u32) -> Standing {
+    let bundle = ready.bundle;
+    let (load, lane) = (ready.load(), ready.lane());
+    if ready.is_idle() {
+        let value = (price, ready.used);
+        Standing::Idle { bundle, value }
+    } else if lane.is_some() && load < batch_max && ready.is_open() {
+        Standing::Joinable { bundle, lane, load }
+    } else {
+        Standing::Full { bundle }
     }
 }

@@ -1,6 +1,8 @@
 //! The machine itself: inputs in, commands out.
 
 use crate::bundle::{BundleIx, Menu};
+use crate::caps::{BatchCap, cap};
+use crate::carried::Stage;
 use crate::command::{Command, JobChange, WorkerId};
 use crate::config::Config;
 use crate::counters::Counters;
@@ -8,7 +10,8 @@ use crate::device::{Device, DeviceSpec, EvictionBudget, Trust};
 use crate::faults::Faults;
 use crate::input::{BundleStanding, Input};
 use crate::line::{Line, Waiting};
-use crate::places::{self, Places};
+use crate::places::{self, Places, Standing};
+use crate::sessions::Homes;
 use crate::slot::{Ready, Slot};
 use crate::timer::{Timer, Timers};
 use crate::work::{Entry, Place, Work};
@@ -28,6 +31,8 @@ pub struct Scheduler {
     pub(crate) largest_device_bytes: u64,
     pub(crate) slots: Vec<Slot>,
     pub(crate) menu: Menu,
+    /// What the rules say about batches, by device and bundle; empty without rules.
+    caps: Vec<Vec<BatchCap>>,
     pub(crate) places: Places,
     /// Living jobs. Only looked up, never walked: its order is not defined.
     pub(crate) jobs: HashMap<JobId, Entry>,
@@ -41,6 +46,7 @@ pub struct Scheduler {
     pub(crate) timers: Timers,
     pub(crate) commands: VecDeque<Command>,
     pub(crate) faults: Faults,
+    pub(crate) homes: Homes,
     pub(crate) counters: Counters,
     pub(crate) draining: bool,
     pub(crate) workers: BTreeMap<WorkerId, usize>,
@@ -56,14 +62,19 @@ pub struct Scheduler {
     pub(crate) overtaken_too_often: bool,
     /// An empty slot may be filled.
     pub(crate) fill_due: bool,
+    /// A spawn that waited may be possible.
+    pub(crate) reserved_due: bool,
+    /// Workers whose batches are being formed, and were looked at for more.
+    pub(crate) forming: BTreeSet<usize>,
 }
 
 impl Scheduler {
     /// A machine with empty slots, and a menu of which nothing can be served yet.
     #[must_use]
     pub fn new(config: Config, specs: &[DeviceSpec], menu: Vec<BundleKey>) -> Self {
-        let (devices, slots) = lay_out(specs);
+        let (devices, slots) = lay_out(specs, usize::from(config.standby));
         let menu = Menu::new(menu, &config.pinned);
+        let caps = caps(&config, specs, &menu);
         Self {
             places: Places::new(menu.len(), slots.len()),
             line: Line::new(menu.len(), config.look_past_max, config.class_overtakes_max),
@@ -72,6 +83,7 @@ impl Scheduler {
             devices,
             slots,
             menu,
+            caps,
             jobs: HashMap::new(),
             tenants: BTreeMap::new(),
             unsettled: 0,
@@ -79,6 +91,7 @@ impl Scheduler {
             timers: Timers::default(),
             commands: VecDeque::new(),
             faults: Faults::default(),
+            homes: Homes::default(),
             counters: Counters::default(),
             draining: false,
             workers: BTreeMap::new(),
@@ -89,6 +102,8 @@ impl Scheduler {
             claims_due: false,
             overtaken_too_often: false,
             fill_due: true,
+            reserved_due: false,
+            forming: BTreeSet::new(),
         }
     }
 
@@ -97,7 +112,7 @@ impl Scheduler {
         match input {
             Input::Submit(work) => self.submit(work, now),
             Input::Stored { id, durable } => self.stored(id, durable),
-            Input::Restore { work, attempts } => self.restore(work, attempts),
+            Input::Restore { work, attempts } => self.restore(work, attempts, now),
             Input::Cancel { id } => self.cancel(id, now),
             Input::Bundle { key, standing } => self.bundle_stands(&key, standing),
             Input::Worker { worker, event } => self.worker_says(worker, event, now),
@@ -106,6 +121,11 @@ impl Scheduler {
             Input::Order(order) => self.obey(order, now),
         }
         self.settle(now);
+        debug_assert_eq!(
+            self.places,
+            self.places_anew(),
+            "slots are filed as they are"
+        );
     }
 
     /// The next effect to carry out.
@@ -126,7 +146,7 @@ impl Scheduler {
         match self.admit(&work, now) {
             Ok(bundle) => {
                 self.commands.push_back(Command::Store { id: work.id });
-                self.enter(work, bundle, 0);
+                self.accept(work, bundle, 0, now);
                 self.unsettled += 1;
             }
             Err(rejection) => self.commands.push_back(Command::Refuse {
@@ -182,10 +202,14 @@ impl Scheduler {
         Ok(place)
     }
 
-    fn enter(&mut self, work: Work, bundle: BundleIx, attempts: u32) {
+    fn accept(&mut self, work: Work, bundle: BundleIx, attempts: u32, now: Instant) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         *self.tenants.entry(work.tenant.clone()).or_default() += 1;
+        let begin_by = work.begin_within.map(|time| now + time);
+        if let Some(begin_by) = begin_by {
+            self.timers.set(Timer::Begin(work.id), begin_by);
+        }
         self.jobs.insert(
             work.id,
             Entry {
@@ -199,6 +223,8 @@ impl Scheduler {
                 cancelled: false,
                 cancel_due: None,
                 alone: false,
+                begin_by,
+                overdue: false,
             },
         );
     }
@@ -210,11 +236,13 @@ impl Scheduler {
         if entry.place != Place::Held {
             return;
         }
+        let overdue = entry.overdue;
         match (durable, entry.cancelled) {
             (false, _) => {
                 self.forget(id);
             }
             (true, true) => self.end(id, Outcome::Cancelled),
+            (true, false) if overdue => self.miss_deadline(id),
             (true, false) => {
                 self.unsettled -= 1;
                 self.enqueue(id);
@@ -222,11 +250,11 @@ impl Scheduler {
         }
     }
 
-    fn restore(&mut self, work: Work, attempts: u32) {
+    fn restore(&mut self, work: Work, attempts: u32, now: Instant) {
         let (id, key) = (work.id, work.bundle.clone());
         match self.menu.find(&key) {
             Some(bundle) => {
-                self.enter(work, bundle, attempts);
+                self.accept(work, bundle, attempts, now);
                 self.enqueue(id);
             }
             None => self.commands.push_back(Command::End {
@@ -252,11 +280,7 @@ impl Scheduler {
             Place::Held => {}
             Place::Parked | Place::Queued(_) => self.end(id, Outcome::Cancelled),
             Place::Placed { slot, worker, .. } if first => {
-                self.commands.push_back(Command::Cancel { worker, attempt });
-                let due = now + self.config.cancel_deadline;
-                entry.cancel_due = Some(due);
-                // An earlier one stays: it looks who is due when it expires.
-                self.timers.start(Timer::Cancel(slot), due);
+                self.cancel_placed(self.index(slot), worker, attempt, now);
             }
             Place::Placed { .. } => {}
             Place::Encoding => {
@@ -264,6 +288,44 @@ impl Scheduler {
                 self.commands.push_back(Command::Discard { attempt });
             }
         }
+    }
+
+    /// Asks a worker to let an attempt go; one that it has not heard of yet is just taken back.
+    fn cancel_placed(&mut self, index: usize, worker: WorkerId, attempt: AttemptId, now: Instant) {
+        let mut carried = self.slots[index].carried().iter();
+        let held = carried.find(|carried| carried.attempt == attempt);
+        if held.is_some_and(|carried| carried.stage == Stage::Forming) {
+            self.release(index, attempt, now);
+            return self.end(attempt.job, Outcome::Cancelled);
+        }
+        self.commands.push_back(Command::Cancel { worker, attempt });
+        let due = now + self.config.cancel_deadline;
+        if let Some(entry) = self.jobs.get_mut(&attempt.job) {
+            entry.cancel_due = Some(due);
+        }
+        // An earlier one stays: it looks who is due when it expires.
+        self.timers.start(Timer::Cancel(self.slots[index].id), due);
+    }
+
+    /// Nobody wants a job any more that has not begun by now. One that is not durable yet ends when it is.
+    fn begin_is_due(&mut self, id: JobId) {
+        let Some(entry) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        match entry.place {
+            Place::Held => entry.overdue = true,
+            Place::Parked | Place::Queued(_) => self.miss_deadline(id),
+            Place::Placed { .. } | Place::Encoding => {}
+        }
+    }
+
+    fn miss_deadline(&mut self, id: JobId) {
+        self.counters.deadlines_missed += 1;
+        let failure = Failure {
+            code: FailureCode::DeadlineExceeded,
+            message: "it had not begun within the time that the request allowed".to_owned(),
+        };
+        self.end(id, Outcome::Failed(failure));
     }
 
     fn encoded(&mut self, attempt: AttemptId, result: Result<(), Failure>) {
@@ -319,6 +381,9 @@ impl Scheduler {
 
     fn forget(&mut self, id: JobId) -> Option<Entry> {
         let entry = self.jobs.remove(&id)?;
+        if entry.begin_by.is_some() {
+            self.timers.stop(Timer::Begin(id));
+        }
         if let Some(waiting) = waiting(&entry) {
             self.line.remove(&waiting);
             self.claims_due |= !self.places.promised.is_empty();
@@ -406,6 +471,8 @@ impl Scheduler {
                 }
                 Timer::Cancel(slot) => self.cancel_is_due(self.index(slot), now),
                 Timer::Progress(slot) => self.progress_is_due(self.index(slot), now),
+                Timer::Form(slot) => self.begin_batch(self.index(slot), now),
+                Timer::Begin(job) => self.begin_is_due(job),
                 Timer::Backoff(slot) => self.backoff_over(self.index(slot), now),
                 Timer::Rest(device, bundle) => self.rest_over(device, bundle),
                 Timer::Evict(_) => self.claims_due = true,
@@ -424,9 +491,29 @@ impl Scheduler {
     /// Changes a slot and keeps [`Places`] true. Every change of a slot's state goes through here.
     pub(crate) fn alter<R>(&mut self, index: usize, change: impl FnOnce(&mut Slot) -> R) -> R {
         let before = self.standing(index);
+        let was_vacant = self.slots[index].is_vacant();
         let result = change(&mut self.slots[index]);
+        match (was_vacant, self.slots[index].is_vacant()) {
+            (true, false) => self.occupy(index, |occupied| *occupied += 1),
+            (false, true) => self.occupy(index, |occupied| *occupied -= 1),
+            _ => {}
+        }
         self.file(index, before);
         result
+    }
+
+    /// A slot was taken or became vacant: whether its device has room for one more is true of its neighbours too.
+    fn occupy(&mut self, index: usize, count: impl FnOnce(&mut usize)) {
+        let device = self.slots[index].id.device.0 as usize;
+        let neighbours: Vec<_> = self.devices[device]
+            .slots()
+            .filter(|&other| other != index && self.slots[other].is_vacant())
+            .map(|other| (other, self.standing(other)))
+            .collect();
+        count(&mut self.devices[device].occupied);
+        for (other, before) in neighbours {
+            self.file(other, before);
+        }
     }
 
     /// Changes a worker that can compute; a slot in any other state stays as it is.
@@ -438,14 +525,39 @@ impl Scheduler {
         });
     }
 
-    pub(crate) fn standing(&self, index: usize) -> places::Standing {
+    pub(crate) fn standing(&self, index: usize) -> Standing {
         let slot = &self.slots[index];
-        let closed = self.devices[slot.id.device.0 as usize].is_closed();
-        places::standing(slot, closed, self.config.batch_max)
+        let has_room = self.devices[slot.id.device.0 as usize].has_room();
+        places::standing(slot, has_room, self.batch_max(index))
+    }
+
+    /// The largest batch that a worker may carry.
+    pub(crate) fn batch_max(&self, index: usize) -> u32 {
+        let Some(ready) = self.slots[index].ready() else {
+            return 1;
+        };
+        let allowed = self.cap(index, ready.bundle).batch_max;
+        let limits = [ready.engine.batch_max, self.config.batch_max, allowed];
+        limits.into_iter().min().unwrap_or(1)
+    }
+
+    pub(crate) fn cap(&self, index: usize, bundle: BundleIx) -> BatchCap {
+        let device = self.slots[index].id.device.0 as usize;
+        let cap = self.caps.get(device).map(|caps| caps[bundle.0]);
+        cap.unwrap_or(BatchCap::NONE)
+    }
+
+    /// What [`Places`] must be; the slots know.
+    fn places_anew(&self) -> Places {
+        let mut places = Places::new(self.menu.len(), 0);
+        for index in 0..self.slots.len() {
+            places.add(index, self.standing(index));
+        }
+        places
     }
 
     /// Files a slot under what it is good for now.
-    pub(crate) fn file(&mut self, index: usize, before: places::Standing) {
+    pub(crate) fn file(&mut self, index: usize, before: Standing) {
         let after = self.standing(index);
         if before == after {
             return;
@@ -453,18 +565,19 @@ impl Scheduler {
         self.places.remove(index, before);
         self.places.add(index, after);
         match after {
-            places::Standing::Vacant => (self.claims_due, self.fill_due) = (true, true),
-            places::Standing::Idle { bundle, .. } => {
+            Standing::Vacant => (self.claims_due, self.fill_due) = (true, true),
+            Standing::Idle { bundle, .. } => {
                 self.touched.insert(bundle);
                 self.claims_due = true;
             }
-            places::Standing::Joinable { bundle, .. } => {
+            // There may be room in its batch, or batch work to pause.
+            Standing::Joinable { bundle, .. } | Standing::Full { bundle } => {
                 self.touched.insert(bundle);
             }
             _ => {}
         }
-        if matches!(before, places::Standing::Starting { .. }) {
-            (self.claims_due, self.fill_due) = (true, true);
+        if matches!(before, Standing::Starting { .. }) {
+            (self.claims_due, self.fill_due, self.reserved_due) = (true, true, true);
         }
     }
 }
@@ -492,19 +605,38 @@ fn largest(specs: &[DeviceSpec]) -> u64 {
     limits.max().unwrap_or(u64::MAX)
 }
 
-fn lay_out(specs: &[DeviceSpec]) -> (Vec<Device>, Vec<Slot>) {
+fn caps(config: &Config, specs: &[DeviceSpec], menu: &Menu) -> Vec<Vec<BatchCap>> {
+    let rules = &config.batch_rules;
+    if rules.is_empty() {
+        return Vec::new();
+    }
+    let on = |&device: &DeviceSpec| {
+        let caps = menu
+            .indices()
+            .map(|bundle| cap(rules, &menu[bundle].key, device));
+        caps.collect()
+    };
+    specs.iter().map(on).collect()
+}
+
+/// Slots of all devices, each with `spare` ones beside its K.
+fn lay_out(specs: &[DeviceSpec], spare: usize) -> (Vec<Device>, Vec<Slot>) {
     let (mut devices, mut slots) = (Vec::new(), Vec::new());
     for (number, &spec) in specs.iter().enumerate() {
         let id = DeviceId(u32::try_from(number).unwrap_or(u32::MAX));
+        let places = spec.slots as usize + spare;
         devices.push(Device {
             id,
             first: slots.len(),
+            places,
+            occupied: 0,
             spec,
             trust: Trust::Good,
             deaths: Vec::new(),
             evictions: EvictionBudget::new(),
         });
-        slots.extend((0..spec.slots).map(|index| Slot::new(SlotId { device: id, index })));
+        let places = u32::try_from(places).unwrap_or(u32::MAX);
+        slots.extend((0..places).map(|index| Slot::new(SlotId { device: id, index })));
     }
     (devices, slots)
 }

@@ -14,9 +14,11 @@
 //! ```
 //!
 //! An exit is accepted in every state that has a process. A slot that is being emptied for another bundle
-//! remembers it in `next`, so that nobody else claims the place.
+//! remembers it in `next`, so that nobody else claims the place. If the memory or the turn to spawn is not free
+//! by then, the slot is Reserved until it is.
 
 use crate::bundle::BundleIx;
+use crate::carried::{Carried, Stage};
 use crate::command::WorkerId;
 use crate::input::EngineFacts;
 use crate::work::Lane;
@@ -44,17 +46,24 @@ pub(crate) enum State {
         since: Instant,
     },
     Ready(Ready),
-    Stopping {
-        worker: WorkerId,
-        next: Option<BundleIx>,
-    },
-    Killing {
-        worker: WorkerId,
-        next: Option<BundleIx>,
+    Stopping(Ending),
+    Killing(Ending),
+    Reserved {
+        bundle: BundleIx,
     },
     Backoff {
         bundle: BundleIx,
     },
+}
+
+/// A process that will be gone soon.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    pub(crate) worker: WorkerId,
+    /// Whose memory it still has.
+    pub(crate) bundle: BundleIx,
+    /// What is spawned in its place.
+    pub(crate) next: Option<BundleIx>,
 }
 
 /// A worker that can compute.
@@ -63,16 +72,10 @@ pub(crate) struct Ready {
     pub(crate) worker: WorkerId,
     pub(crate) bundle: BundleIx,
     pub(crate) engine: EngineFacts,
-    pub(crate) attempts: Vec<AttemptId>,
-    /// What its attempts have in common.
-    pub(crate) lane: Lane,
-    /// More attempts may join those it has.
-    pub(crate) open: bool,
+    pub(crate) carried: Vec<Carried>,
     pub(crate) leaving: Leaving,
     /// When it became ready, or last had work.
     pub(crate) used: Instant,
-    /// When it must have shown progress.
-    pub(crate) progress_due: Option<Instant>,
     /// The last step seen, to learn the time of a step: whose, which, when, in a batch of how many.
     pub(crate) pulse: Option<(AttemptId, u32, Instant, usize)>,
 }
@@ -105,13 +108,15 @@ pub enum SlotPhase {
     Stopping,
     /// Being killed.
     Killing,
+    /// Empty; a spawn waits for memory or for its turn.
+    Reserved,
     /// Waits before it spawns again.
     Backoff,
 }
 
 impl SlotPhase {
     /// Every phase.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Vacant,
         Self::Starting,
         Self::Idle,
@@ -119,6 +124,7 @@ impl SlotPhase {
         Self::Draining,
         Self::Stopping,
         Self::Killing,
+        Self::Reserved,
         Self::Backoff,
     ];
 
@@ -133,6 +139,7 @@ impl SlotPhase {
             Self::Draining => "draining",
             Self::Stopping => "stopping",
             Self::Killing => "killing",
+            Self::Reserved => "reserved",
             Self::Backoff => "backoff",
         }
     }
@@ -166,11 +173,22 @@ impl Slot {
     /// The process in the slot, whatever it is doing.
     pub(crate) const fn worker(&self) -> Option<WorkerId> {
         match &self.state {
-            State::Vacant | State::Backoff { .. } => None,
+            State::Vacant | State::Reserved { .. } | State::Backoff { .. } => None,
             State::Starting { worker, .. }
             | State::Ready(Ready { worker, .. })
-            | State::Stopping { worker, .. }
-            | State::Killing { worker, .. } => Some(*worker),
+            | State::Stopping(Ending { worker, .. })
+            | State::Killing(Ending { worker, .. }) => Some(*worker),
+        }
+    }
+
+    /// The bundle of that process: what its memory holds.
+    pub(crate) const fn holds(&self) -> Option<BundleIx> {
+        match &self.state {
+            State::Vacant | State::Reserved { .. } | State::Backoff { .. } => None,
+            State::Starting { bundle, .. }
+            | State::Ready(Ready { bundle, .. })
+            | State::Stopping(Ending { bundle, .. })
+            | State::Killing(Ending { bundle, .. }) => Some(*bundle),
         }
     }
 
@@ -184,9 +202,47 @@ impl Slot {
             }) => Some(*next),
             State::Starting { bundle, .. }
             | State::Ready(Ready { bundle, .. })
+            | State::Reserved { bundle }
             | State::Backoff { bundle } => Some(*bundle),
-            State::Stopping { next, .. } | State::Killing { next, .. } => *next,
+            State::Stopping(Ending { next, .. }) | State::Killing(Ending { next, .. }) => *next,
         }
+    }
+
+    /// A spawn follows without anybody deciding anything more.
+    pub(crate) const fn spawns_soon(&self) -> bool {
+        matches!(
+            self.state,
+            State::Reserved { .. }
+                | State::Stopping(Ending { next: Some(_), .. })
+                | State::Killing(Ending { next: Some(_), .. })
+        )
+    }
+
+    pub(crate) const fn is_vacant(&self) -> bool {
+        matches!(self.state, State::Vacant)
+    }
+
+    pub(crate) const fn is_starting(&self) -> bool {
+        matches!(self.state, State::Starting { .. })
+    }
+
+    /// Its process will be gone soon.
+    pub(crate) const fn is_ending(&self) -> bool {
+        matches!(self.state, State::Stopping(_) | State::Killing(_))
+    }
+
+    /// Its place will be free without anybody deciding anything more.
+    pub(crate) const fn leaves_room(&self) -> bool {
+        matches!(
+            self.state,
+            State::Vacant
+                | State::Stopping(Ending { next: None, .. })
+                | State::Killing(Ending { next: None, .. })
+                | State::Ready(Ready {
+                    leaving: Leaving::Empty,
+                    ..
+                })
+        )
     }
 
     pub(crate) const fn ready(&self) -> Option<&Ready> {
@@ -204,21 +260,28 @@ impl Slot {
     }
 
     /// What the worker has.
-    pub(crate) fn attempts(&self) -> &[AttemptId] {
-        self.ready().map_or(&[], |ready| &ready.attempts)
+    pub(crate) fn carried(&self) -> &[Carried] {
+        self.ready().map_or(&[], |ready| &ready.carried)
+    }
+
+    pub(crate) fn carries(&self, attempt: AttemptId) -> bool {
+        self.carried()
+            .iter()
+            .any(|carried| carried.attempt == attempt)
     }
 
     pub(crate) const fn phase(&self) -> SlotPhase {
         match &self.state {
             State::Vacant => SlotPhase::Vacant,
             State::Starting { .. } => SlotPhase::Starting,
-            State::Ready(ready) if ready.attempts.is_empty() => SlotPhase::Idle,
+            State::Ready(ready) if ready.is_idle() => SlotPhase::Idle,
             State::Ready(ready) => match ready.leaving {
                 Leaving::No => SlotPhase::Busy,
                 Leaving::For(_) | Leaving::Empty => SlotPhase::Draining,
             },
-            State::Stopping { .. } => SlotPhase::Stopping,
-            State::Killing { .. } => SlotPhase::Killing,
+            State::Stopping(_) => SlotPhase::Stopping,
+            State::Killing(_) => SlotPhase::Killing,
+            State::Reserved { .. } => SlotPhase::Reserved,
             State::Backoff { .. } => SlotPhase::Backoff,
         }
     }
@@ -226,6 +289,49 @@ impl Slot {
 
 impl Ready {
     pub(crate) const fn is_idle(&self) -> bool {
-        self.attempts.is_empty()
+        self.carried.is_empty()
+    }
+
+    /// The attempts that share its steps, or will when they begin.
+    pub(crate) fn batch(&self) -> impl Iterator<Item = &Carried> {
+        self.carried
+            .iter()
+            .filter(|carried| carried.stage != Stage::Paused)
+    }
+
+    /// How many those are.
+    pub(crate) fn load(&self) -> u32 {
+        u32::try_from(self.batch().count()).unwrap_or(u32::MAX)
+    }
+
+    /// What they have in common.
+    pub(crate) fn lane(&self) -> Lane {
+        self.batch().next().and_then(|carried| carried.lane)
+    }
+
+    /// More attempts may join: between two steps, or before a formed batch begins. Never past paused ones.
+    pub(crate) fn is_open(&self) -> bool {
+        let mut carried = self.carried.iter();
+        match self.engine.continuous {
+            true => carried.all(|carried| carried.stage != Stage::Paused),
+            false => carried.all(|carried| carried.stage == Stage::Forming),
+        }
+    }
+
+    pub(crate) fn find(&mut self, attempt: AttemptId) -> Option<&mut Carried> {
+        let mut carried = self.carried.iter_mut();
+        carried.find(|carried| carried.attempt == attempt)
+    }
+
+    /// When the next attempt must have shown progress.
+    pub(crate) fn progress_due(&self) -> Option<Instant> {
+        let due = self
+            .carried
+            .iter()
+            .filter_map(|carried| match carried.stage {
+                Stage::Running { progress_due } => Some(progress_due),
+                Stage::Forming | Stage::Paused => None,
+            });
+        due.min()
     }
 }

@@ -1,7 +1,7 @@
 //! One small table of named timers; the driver needs one sleep only.
 
 use crate::bundle::BundleIx;
-use reel_domain::{DeviceId, SlotId};
+use reel_domain::{DeviceId, JobId, SlotId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -16,6 +16,8 @@ pub(crate) enum Timer {
     Cancel(SlotId),
     /// A worker asked to stop must be gone.
     Stop(SlotId),
+    /// A batch that is being formed begins.
+    Form(SlotId),
     /// A slot may spawn again.
     Backoff(SlotId),
     /// A bundle may be tried again on a device.
@@ -24,6 +26,8 @@ pub(crate) enum Timer {
     Evict(DeviceId),
     /// A device that is suspect may be tried again.
     Probation(DeviceId),
+    /// A job must have begun.
+    Begin(JobId),
 }
 
 /// When each armed timer expires.
@@ -62,6 +66,7 @@ impl Timers {
             Timer::Progress(slot),
             Timer::Cancel(slot),
             Timer::Stop(slot),
+            Timer::Form(slot),
             Timer::Backoff(slot),
         ] {
             self.stop(timer);

@@ -25,7 +25,11 @@ impl Scheduler {
             phase: slot.phase(),
             worker: slot.worker(),
             bundle: serves.map(|bundle| self.menu[bundle].key.clone()),
-            attempts: slot.attempts().to_vec(),
+            attempts: slot
+                .carried()
+                .iter()
+                .map(|carried| carried.attempt)
+                .collect(),
         }
     }
 
@@ -33,7 +37,7 @@ impl Scheduler {
     #[must_use]
     pub fn carries(&self, worker: WorkerId, attempt: AttemptId) -> bool {
         let slot = self.workers.get(&worker).map(|&index| &self.slots[index]);
-        slot.is_some_and(|slot| slot.attempts().contains(&attempt))
+        slot.is_some_and(|slot| slot.carries(attempt))
     }
 
     /// The jobs that wait, by class and acceptance; those whose bundle is not baked yet at the end.

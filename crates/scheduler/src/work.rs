@@ -2,9 +2,9 @@
 
 use crate::bundle::BundleIx;
 use crate::command::WorkerId;
-use reel_domain::{AttemptId, BundleKey, JobId, Mode, Priority, SlotId, TenantName};
+use reel_domain::{AttemptId, BundleKey, JobId, Mode, Priority, SessionId, SlotId, TenantName};
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a decision can depend on. Never the prompt: a recorded stream of inputs holds nothing of a client's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,12 @@ pub struct Work {
     pub priority: Priority,
     /// With what it can share a worker.
     pub merge: Merge,
+    /// What it takes of a batch's cost budget: rows of the transformer over all steps.
+    pub cost: u64,
+    /// The session that it continues.
+    pub session: Option<SessionId>,
+    /// How long after this it may still begin; then nobody wants it any more.
+    pub begin_within: Option<Duration>,
     /// The same for the same request; deaths of workers are counted by it.
     pub digest: RequestDigest,
 }
@@ -64,6 +70,10 @@ pub(crate) struct Entry {
     pub(crate) cancel_due: Option<Instant>,
     /// A batch with it failed: it is tried again by itself.
     pub(crate) alone: bool,
+    /// When it must have begun.
+    pub(crate) begin_by: Option<Instant>,
+    /// That time was up before it was durable.
+    pub(crate) overdue: bool,
 }
 
 /// Where a living job is.

@@ -1,26 +1,38 @@
 //! Random operations against a small world that plays the workers, and promises checked after every step:
-//! no job lost, none run twice at once, none ended twice, every command legal in its slot's state, and
-//! everything comes to an end when the faults stop.
+//! no job lost, none run twice at once, none ended twice, every command legal in its slot's state, no device over
+//! its memory, nothing paused too often, and everything comes to an end when the faults stop.
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod bench;
 
-use bench::{Bench, attempt, devices, job, menu};
+use bench::{Bench, attempt, job, menu};
 use proptest::prelude::*;
-use reel_domain::{AttemptId, BundleKey, FaultClass, JobId};
-use reel_scheduler::{Command, Config, EngineFacts, Input, SlotPhase, WorkerEvent, WorkerId};
+use reel_domain::{AttemptId, BundleKey, DeviceId, FaultClass, JobId, Priority, SessionId};
+use reel_scheduler::{
+    Command, Config, DeviceSpec, EngineFacts, Input, Profile, SlotPhase, Work, WorkerEvent,
+    WorkerId,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// One thing that can happen. Numbers choose among whatever is there.
 #[derive(Debug, Clone)]
 enum Step {
-    Submit { bundle: usize },
+    Submit(Wish),
     Store { which: usize, durable: bool },
     Cancel { which: usize },
     WorkerActs { which: usize, act: Act },
     Encoded { which: usize, ok: bool },
     Wait { millis: u64 },
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone)]
+struct Wish {
+    bundle: usize,
+    priority: usize,
+    session: Option<u8>,
+    begin_within_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -44,8 +56,20 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Act::Break),
         1 => Just(Act::Lie),
     ];
+    let wish = (
+        0..4_usize,
+        0..3_usize,
+        prop::option::weighted(0.3, 0..3_u8),
+        prop::option::weighted(0.1, 1_u64..60_000),
+    );
+    let wish = wish.prop_map(|(bundle, priority, session, begin_within_ms)| Wish {
+        bundle,
+        priority,
+        session,
+        begin_within_ms,
+    });
     let step = prop_oneof![
-        3 => (0..4_usize).prop_map(|bundle| Step::Submit { bundle }),
+        3 => wish.prop_map(Step::Submit),
         4 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(which, durable)| Step::Store { which, durable }),
         1 => any::<usize>().prop_map(|which| Step::Cancel { which }),
         10 => (any::<usize>(), act).prop_map(|(which, act)| Step::WorkerActs { which, act }),
@@ -59,10 +83,52 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Debug)]
 struct Actor {
     bundle: BundleKey,
+    device: DeviceId,
     ready: bool,
     asked_to_stop: bool,
     attempts: Vec<(AttemptId, bool)>,
     cancels: BTreeSet<AttemptId>,
+    paused: BTreeSet<AttemptId>,
+    /// The batch that it is being given is not whole yet.
+    more: bool,
+}
+
+/// A pool to try.
+#[derive(Debug, Clone)]
+struct Pool {
+    k: u32,
+    devices: usize,
+    batch_max: u32,
+    continuous: bool,
+    /// Every bound of overtaking and pausing.
+    strict: u32,
+    standby: bool,
+    memory_bytes: u64,
+    batch_delay_ms: u64,
+}
+
+/// Memory of the weights, and of a worker beside them.
+const WEIGHTS: u64 = 10;
+const PRIVATE: u64 = 4;
+
+fn pools() -> impl Strategy<Value = Pool> {
+    let sizes = (1_u32..4, 1_usize..3, 1_u32..4, 0_u32..4);
+    let memory = prop_oneof![Just(0), WEIGHTS + PRIVATE..WEIGHTS + 5 * PRIVATE];
+    let delay = prop_oneof![Just(0), Just(50_u64)];
+    (sizes, any::<bool>(), any::<bool>(), memory, delay).prop_map(
+        |((k, devices, batch_max, strict), continuous, standby, memory_bytes, batch_delay_ms)| {
+            Pool {
+                k,
+                devices,
+                batch_max,
+                continuous,
+                strict,
+                standby,
+                memory_bytes,
+                batch_delay_ms,
+            }
+        },
+    )
 }
 
 /// Everything outside the scheduler, and what it promised.
@@ -74,30 +140,49 @@ struct World {
     encoding: Vec<AttemptId>,
     accepted: BTreeSet<JobId>,
     ended: BTreeSet<JobId>,
-    bundles: BTreeMap<JobId, BundleKey>,
-    continuous: bool,
+    works: BTreeMap<JobId, Work>,
+    /// Realtime attempts that began while an attempt was paused.
+    preempted: BTreeMap<AttemptId, u32>,
+    pool: Pool,
     next: u8,
 }
 
 impl World {
-    fn new(k: u32, count: u32, batch_max: u32, continuous: bool, strict: u32) -> Self {
+    fn new(pool: Pool) -> Self {
         let config = Config {
-            batch_max,
-            look_past_max: strict,
-            overtakes_max: strict,
-            class_overtakes_max: strict,
+            batch_max: pool.batch_max,
+            look_past_max: pool.strict,
+            overtakes_max: pool.strict,
+            class_overtakes_max: pool.strict,
+            preemptions_max: pool.strict,
+            standby: pool.standby,
+            batch_delay: Duration::from_millis(pool.batch_delay_ms),
             ..Config::default()
         };
+        let spec = DeviceSpec {
+            slots: pool.k,
+            memory_bytes: pool.memory_bytes,
+        };
+        let mut bench = Bench::unbaked(config, &vec![spec; pool.devices]);
+        let profile = Profile {
+            weights_bytes: WEIGHTS,
+            private_bytes: PRIVATE,
+            ..Profile::default()
+        };
+        for key in menu() {
+            bench.offer_with(&key, profile);
+        }
         let mut world = Self {
-            bench: Bench::with(config, &devices(count as usize, k)),
+            bench,
             actors: BTreeMap::new(),
             killed: BTreeSet::new(),
             held: Vec::new(),
             encoding: Vec::new(),
             accepted: BTreeSet::new(),
             ended: BTreeSet::new(),
-            bundles: BTreeMap::new(),
-            continuous,
+            works: BTreeMap::new(),
+            preempted: BTreeMap::new(),
+            pool,
             next: 0,
         };
         world.obey();
@@ -106,7 +191,7 @@ impl World {
 
     fn apply(&mut self, step: &Step) {
         match *step {
-            Step::Submit { bundle } => self.submit(bundle),
+            Step::Submit(ref wish) => self.submit(wish),
             Step::Store { which, durable } => {
                 if let Some(id) = take(&mut self.held, which) {
                     if !durable {
@@ -138,14 +223,21 @@ impl World {
         self.check();
     }
 
-    fn submit(&mut self, bundle: usize) {
+    fn submit(&mut self, wish: &Wish) {
         if self.next == u8::MAX {
             return;
         }
         self.next += 1;
-        let job = job(self.next, &menu()[bundle]);
-        self.bundles.insert(job.id, job.bundle.clone());
-        self.bench.put(Input::Submit(job));
+        let work = Work {
+            priority: Priority::ALL[wish.priority],
+            session: wish
+                .session
+                .map(|number| SessionId::from_bytes([number; 16])),
+            begin_within: wish.begin_within_ms.map(Duration::from_millis),
+            ..job(self.next, &menu()[wish.bundle])
+        };
+        self.works.insert(work.id, work.clone());
+        self.bench.put(Input::Submit(work));
     }
 
     fn act(&mut self, which: usize, act: &Act) {
@@ -181,7 +273,6 @@ impl World {
             Act::Lie if self.carries(worker, self.seen(which)) => return,
             Act::Lie => WorkerEvent::Finished {
                 attempt: self.seen(which),
-                private_bytes: 0,
             },
         };
         self.bench.put(Input::Worker { worker, event });
@@ -217,23 +308,25 @@ impl World {
             return Some(WorkerEvent::Ready {
                 engine: EngineFacts {
                     batch_max: 3,
-                    continuous: self.continuous,
+                    continuous: self.pool.continuous,
+                    pausable: true,
                 },
-                private_bytes: 0,
             });
         }
-        let (attempt, started) = actor.attempts.first_mut()?;
+        let goes_on = |(attempt, _): &(AttemptId, bool)| {
+            !actor.paused.contains(attempt) || actor.cancels.contains(attempt)
+        };
+        let place = actor.attempts.iter().position(goes_on)?;
+        let (attempt, started) = &mut actor.attempts[place];
         let attempt = *attempt;
         if !std::mem::replace(started, true) {
             return Some(WorkerEvent::Started { attempt });
         }
-        actor.attempts.remove(0);
+        actor.attempts.remove(place);
+        actor.paused.remove(&attempt);
         Some(match actor.cancels.remove(&attempt) {
             true => WorkerEvent::Cancelled { attempt },
-            false => WorkerEvent::Finished {
-                attempt,
-                private_bytes: 0,
-            },
+            false => WorkerEvent::Finished { attempt },
         })
     }
 
@@ -254,10 +347,13 @@ impl World {
                     assert_eq!(others.count(), 1);
                     let actor = Actor {
                         bundle,
+                        device: slot.device,
                         ready: false,
                         asked_to_stop: false,
                         attempts: Vec::new(),
                         cancels: BTreeSet::new(),
+                        paused: BTreeSet::new(),
+                        more: false,
                     };
                     assert!(
                         self.actors.insert(worker, actor).is_none(),
@@ -269,15 +365,20 @@ impl World {
                     self.held.push(id);
                     self.accepted.insert(id);
                 }
-                Command::Generate { worker, attempt } => {
+                Command::Generate {
+                    worker,
+                    attempt,
+                    more,
+                } => self.generate(worker, attempt, more),
+                Command::Pause { worker, attempt } => {
                     let actor = self.actors.get_mut(&worker).unwrap();
-                    assert!(
-                        actor.ready && !actor.asked_to_stop,
-                        "work goes to workers that can take it"
-                    );
-                    assert_eq!(actor.bundle, self.bundles[&attempt.job]);
-                    actor.attempts.push((attempt, false));
-                    assert!(actor.attempts.len() <= 3);
+                    assert!(actor.attempts.iter().any(|(held, _)| *held == attempt));
+                    assert!(actor.paused.insert(attempt), "it is paused once");
+                    assert_eq!(self.works[&attempt.job].priority, Priority::Batch);
+                }
+                Command::Resume { worker, attempt } => {
+                    let actor = self.actors.get_mut(&worker).unwrap();
+                    assert!(actor.paused.remove(&attempt), "it was paused");
                 }
                 Command::Cancel { worker, attempt } => {
                     self.actors
@@ -306,7 +407,51 @@ impl World {
         }
     }
 
+    fn generate(&mut self, worker: WorkerId, attempt: AttemptId, more: bool) {
+        let work = &self.works[&attempt.job];
+        let actor = self.actors.get_mut(&worker).unwrap();
+        assert!(
+            actor.ready && !actor.asked_to_stop,
+            "work goes to workers that can take it"
+        );
+        assert_eq!(actor.bundle, work.bundle);
+        assert!(
+            self.pool.continuous || actor.more || actor.attempts.is_empty(),
+            "nobody joins a formed batch that has begun"
+        );
+        assert!(!(more && self.pool.continuous), "joins are one by one");
+        actor.more = more;
+        actor.attempts.push((attempt, false));
+        let load = actor.attempts.len() - actor.paused.len();
+        assert!(load <= self.pool.batch_max.min(3) as usize);
+        if work.priority == Priority::Realtime {
+            for paused in &actor.paused {
+                let times = self.preempted.entry(*paused).or_default();
+                *times += 1;
+                assert!(*times <= self.pool.strict, "{paused} is paused too often");
+            }
+        }
+    }
+
+    /// What the processes on a device hold.
+    fn footprint(&self, device: DeviceId) -> u64 {
+        let workers = self.actors.values();
+        let on_device = workers.filter(|actor| actor.device == device).count() as u64;
+        on_device.min(1) * WEIGHTS + on_device * PRIVATE
+    }
+
     fn check(&self) {
+        for device in 0..self.pool.devices {
+            let device = DeviceId(u32::try_from(device).unwrap());
+            assert!(
+                self.pool.memory_bytes == 0 || self.footprint(device) <= self.pool.memory_bytes,
+                "{device:?} is over its memory"
+            );
+        }
+        assert!(
+            self.actors.values().all(|actor| !actor.more),
+            "a batch is given as a whole"
+        );
         let views: Vec<_> = self.bench.scheduler.snapshot().collect();
         let mut running = BTreeSet::new();
         for view in &views {
@@ -322,6 +467,8 @@ impl World {
         }
         let processes = views.iter().filter(|view| view.worker.is_some()).count();
         assert_eq!(processes, self.actors.len(), "every process is in a slot");
+        let places = (self.pool.k + u32::from(self.pool.standby)) as usize * self.pool.devices;
+        assert_eq!(views.len(), places);
     }
 
     /// The faults stop: everything that was accepted must end, and then nothing may be waited for.
@@ -358,7 +505,9 @@ impl World {
             }
             self.check();
         }
-        assert_eq!(self.ended, self.accepted, "every accepted job ends");
+        let left: Vec<_> = self.accepted.difference(&self.ended).collect();
+        let slots: Vec<_> = self.bench.scheduler.snapshot().collect();
+        assert!(left.is_empty(), "{left:?} never end: {slots:#?}");
     }
 
     /// No job is left, so nothing is on its way anywhere and no timer is armed.
@@ -391,8 +540,8 @@ proptest! {
     })]
 
     #[test]
-    fn no_job_is_lost_and_none_runs_twice(steps in steps(), k in 1_u32..4, devices in 1_u32..3, batch in 1_u32..4, continuous: bool, strict in 0_u32..4) {
-        let mut world = World::new(k, devices, batch, continuous, strict);
+    fn no_job_is_lost_and_none_runs_twice(steps in steps(), pool in pools()) {
+        let mut world = World::new(pool);
         for step in &steps {
             world.apply(step);
         }

@@ -4,7 +4,7 @@ mod bench;
 
 use bench::{Bench, attempt, devices, job, menu, of_tenant, short};
 use reel_domain::Priority;
-use reel_scheduler::{Batching, Config, Merge, Work, WorkerEvent};
+use reel_scheduler::{BatchRule, Batching, Config, Merge, ModelMatch, Work, WorkerEvent};
 use std::time::Duration;
 
 /// One hot worker; attempts may join it.
@@ -34,7 +34,9 @@ fn begun(bench: &mut Bench) -> Vec<String> {
     let begun = commands
         .iter()
         .filter_map(|command| command.strip_prefix("generate "));
-    begun.map(ToOwned::to_owned).collect()
+    begun
+        .map(|begun| begun.trim_end_matches(" and").to_owned())
+        .collect()
 }
 
 /// A worker takes `steps` steps with what it has, each of the given length.
@@ -157,22 +159,120 @@ fn a_batch_grows_only_while_that_makes_more_videos_per_second() {
     assert_eq!(bench.scheduler.counters().not_merged.no_gain, 1);
 }
 
-#[test]
-fn a_formed_batch_takes_nobody_in_once_it_has_begun() {
+/// One hot worker that cannot take in attempts later.
+fn forming(delay: Duration) -> Bench {
     let config = Config {
         batching: Batching::Fixed,
+        batch_max: 3,
+        batch_delay: delay,
         ..Config::default()
     };
     let mut bench = Bench::with(config, &devices(1, 1));
-    for number in 1..=3 {
+    bench.ready_as(0, false);
+    bench.commands();
+    bench
+}
+
+#[test]
+fn a_formed_batch_takes_nobody_in_once_it_has_begun() {
+    let mut bench = forming(Duration::ZERO);
+    bench.submit(1, &menu()[0]);
+    assert_eq!(begun(&mut bench).len(), 1, "it waits for nobody");
+    for number in 2..=6 {
         bench.submit(number, &menu()[0]);
     }
-    bench.commands();
-    bench.ready_as(0, false);
-    assert_eq!(begun(&mut bench).len(), 3, "formed of what waits");
-    bench.started(0, attempt(1, 1));
-    bench.submit(4, &menu()[0]);
     assert!(begun(&mut bench).is_empty());
+    bench.finished(0, attempt(1, 1));
+    let commands = short(&bench.commands());
+    assert_eq!(
+        commands[commands.len() - 3..],
+        [
+            "generate w0 2/1 and",
+            "generate w0 3/1 and",
+            "generate w0 4/1"
+        ]
+    );
+    bench.finished(0, attempt(2, 1));
+    assert!(begun(&mut bench).is_empty(), "two of it still run");
+}
+
+#[test]
+fn a_batch_waits_for_more_until_it_is_full_or_its_time_is_up() {
+    let mut bench = forming(Duration::from_millis(50));
+    bench.submit(1, &menu()[0]);
+    bench.pass(Duration::from_millis(40));
+    bench.submit(2, &menu()[0]);
+    assert!(begun(&mut bench).is_empty());
+    bench.pass(Duration::from_millis(10));
+    assert_eq!(begun(&mut bench), ["w0 1/1", "w0 2/1"]);
+    bench.finished(0, attempt(1, 1));
+    bench.finished(0, attempt(2, 1));
+    for number in 3..=5 {
+        bench.submit(number, &menu()[0]);
+    }
+    assert_eq!(begun(&mut bench), ["w0 3/1", "w0 4/1", "w0 5/1"]);
+}
+
+#[test]
+fn a_member_that_leaves_before_its_batch_begins_was_never_there() {
+    let mut bench = forming(Duration::from_millis(50));
+    bench.submit(1, &menu()[0]);
+    bench.submit(2, &menu()[0]);
+    bench.commands();
+    bench.cancel(1);
+    assert_eq!(short(&bench.commands()), ["end 1 cancelled"]);
+    bench.pass(Duration::from_millis(50));
+    assert_eq!(begun(&mut bench), ["w0 2/1"]);
+}
+
+#[test]
+fn a_worker_that_dies_before_a_batch_begins_is_held_against_nobody() {
+    let mut bench = forming(Duration::from_millis(50));
+    for worker in 0..4 {
+        bench.ready_as(worker, false);
+        if worker == 0 {
+            bench.submit(1, &menu()[0]);
+        }
+        bench.exit(worker);
+        bench.pass(Duration::from_secs(1));
+    }
+    assert!(
+        !short(&bench.commands()).contains(&"end 1 failed".into()),
+        "no worker had heard of it"
+    );
+}
+
+#[test]
+fn a_batch_does_not_grow_past_what_the_rules_allow() {
+    let rule = |shape: &str, batch_max, cost_max| BatchRule {
+        model: ModelMatch::Contains("tin".into()),
+        shape: Some(shape.parse().unwrap()),
+        memory_min_bytes: None,
+        memory_max_bytes: None,
+        batch_max,
+        cost_max,
+    };
+    let config = Config {
+        batch_rules: vec![rule("64x64@17f", 2, None), rule("96x64@17f", 8, Some(100))],
+        batching: Batching::Fixed,
+        ..Config::default()
+    };
+    let mut bench = Bench::with(config, &devices(1, 2));
+    bench.ready(0);
+    bench.ready(1);
+    for number in 1..=3 {
+        bench.submit(number, &menu()[0]);
+        bench.submit(10 + number, &menu()[1]);
+    }
+    let begun = begun(&mut bench);
+    let on = |worker: &str| {
+        begun
+            .iter()
+            .filter(|begun| begun.starts_with(worker))
+            .count()
+    };
+    assert_eq!((on("w0"), on("w1")), (2, 2), "two rows of 40 fit into 100");
+    assert!(bench.scheduler.counters().not_merged.too_costly > 0);
 }
 
 #[test]

@@ -24,4 +24,4 @@ pub use optimum::{Optimum, optimum};
 pub use report::Report;
 pub use timeline::{Stay, Timeline};
 pub use traffic::{Arrival, Pattern, Volume, draw};
-pub use world::{BundleCost, Scenario, inputs, run, watch};
+pub use world::{BundleCost, Scenario, inputs, record, run, watch};

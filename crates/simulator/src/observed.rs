@@ -146,7 +146,7 @@ impl Observer {
 
     fn hears(&mut self, at: Duration, worker: WorkerId, event: &WorkerEvent) {
         match event {
-            WorkerEvent::Ready { engine, .. } => {
+            WorkerEvent::Ready { engine } => {
                 self.batch_max = self.batch_max.max(engine.batch_max);
                 if let Some(spawn) = self.spawning.remove(&worker) {
                     self.spawns[spawn.bundle].add(at - spawn.since);
@@ -157,7 +157,7 @@ impl Observer {
             WorkerEvent::Started { attempt } => {
                 self.started.insert(*attempt, at);
             }
-            WorkerEvent::Finished { attempt, .. } => {
+            WorkerEvent::Finished { attempt } => {
                 if let Some(since) = self.started.remove(attempt)
                     && let Some(&job) = self.jobs.get(&attempt.job)
                 {
@@ -172,7 +172,9 @@ impl Observer {
                 self.running.remove(&worker);
                 self.tally.busy_ends(at, worker, true);
             }
-            WorkerEvent::Progress { .. } | WorkerEvent::Broken { .. } => {}
+            WorkerEvent::Progress { .. }
+            | WorkerEvent::Measured { .. }
+            | WorkerEvent::Broken { .. } => {}
         }
     }
 
@@ -190,7 +192,9 @@ impl Observer {
             Command::Spawn { worker, bundle, .. } => {
                 self.spawns(*worker, self.places[bundle], at);
             }
-            Command::Generate { worker, attempt } => {
+            Command::Generate {
+                worker, attempt, ..
+            } => {
                 *self.running.entry(*worker).or_default() += 1;
                 if let Some(&job) = self.jobs.get(&attempt.job) {
                     self.tally.begins(job, at, *worker);

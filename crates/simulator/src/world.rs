@@ -8,12 +8,15 @@ use crate::report::{Report, Tally};
 use crate::timeline::Timeline;
 use crate::traffic::Arrival;
 use reel_domain::{AttemptId, BundleKey, JobId, Mode, SlotId};
+use reel_recording::{Header, Recorder};
 use reel_scheduler::{
     Batching, BundleOffer, BundleStanding, Command, Config, DecisionHash, DeviceSpec, EngineFacts,
     ExitReport, Input, Profile, RequestDigest, Scheduler, Work, WorkerEvent, WorkerId,
 };
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What one bundle of the menu costs.
@@ -83,6 +86,8 @@ struct Actor {
     stage: Stage,
     /// Attempts with the work that is left of each, as time alone on the worker.
     attempts: Vec<(AttemptId, Duration)>,
+    /// Those that wait for others to be through.
+    paused: Vec<(AttemptId, Duration)>,
     /// When that was true.
     at: Duration,
     /// Counts changes of the attempts.
@@ -104,12 +109,16 @@ struct World<'a> {
     /// Hot workers of each bundle.
     hot: Vec<usize>,
     bundles: HashMap<BundleKey, usize>,
+    /// What was decided and is still to be done.
+    decided: VecDeque<Command>,
     tally: Tally,
     hash: DecisionHash,
     /// Everything that the scheduler was told, if that is wanted.
     told: Option<Vec<(Duration, Input)>>,
     /// What the workers did, if that is wanted.
     timeline: Option<Timeline>,
+    /// Takes it down in a file, if that is wanted.
+    recorder: Option<Recorder>,
 }
 
 /// Runs a scenario to its end.
@@ -140,6 +149,27 @@ pub fn inputs(scenario: &Scenario) -> Vec<(Duration, Input)> {
     world.told.unwrap_or_default()
 }
 
+/// Runs a scenario to its end, and records it in a new file, for `reel replay`.
+///
+/// # Errors
+/// When the file exists or cannot be written.
+pub fn record(scenario: &Scenario, path: &Path) -> io::Result<Report> {
+    let header = Header {
+        config: scenario.config.clone(),
+        devices: scenario.devices.clone(),
+        menu: scenario.menu.iter().map(|cost| cost.key.clone()).collect(),
+        started_at_ms: 0,
+    };
+    let mut world = World::new(scenario);
+    let recorder = Recorder::create(path, &header, world.start, u64::MAX)?;
+    world.recorder = Some(recorder.waiting());
+    world.play();
+    if let Some(recorder) = world.recorder.take() {
+        recorder.close()?;
+    }
+    Ok(world.report())
+}
+
 impl<'a> World<'a> {
     fn new(scenario: &'a Scenario) -> Self {
         let keys: Vec<_> = scenario.menu.iter().map(|cost| cost.key.clone()).collect();
@@ -156,9 +186,11 @@ impl<'a> World<'a> {
             hot: vec![0; scenario.menu.len()],
             bundles,
             tally: Tally::new(scenario.arrivals.len()),
+            decided: VecDeque::new(),
             hash: DecisionHash::default(),
             told: None,
             timeline: None,
+            recorder: None,
         }
     }
 
@@ -185,6 +217,7 @@ impl<'a> World<'a> {
                 service_us: micros(cost.service),
                 weights_bytes: cost.weights_bytes,
                 private_bytes: cost.private_bytes,
+                ..Profile::default()
             };
             let standing = BundleStanding::Offered(BundleOffer {
                 modes: vec![Mode::T2v],
@@ -260,6 +293,9 @@ impl<'a> World<'a> {
             tenant: arrival.tenant.clone(),
             priority: arrival.priority,
             merge: arrival.merge,
+            cost: u64::from(self.scenario.menu[arrival.bundle].steps),
+            session: None,
+            begin_within: None,
             digest: RequestDigest(index as u64),
         };
         self.tally.arrives(index, arrival.at);
@@ -273,19 +309,13 @@ impl<'a> World<'a> {
         };
         actor.stage = Stage::Hot;
         self.hot[actor.bundle] += 1;
-        let private_bytes = self.scenario.menu[actor.bundle].private_bytes;
         self.draw(|timeline, now| timeline.is_ready(worker, now));
         let engine = EngineFacts {
             batch_max: self.scenario.batch_max,
             continuous: true,
+            pausable: true,
         };
-        self.says(
-            worker,
-            WorkerEvent::Ready {
-                engine,
-                private_bytes,
-            },
-        );
+        self.says(worker, WorkerEvent::Ready { engine });
     }
 
     fn pulse(&mut self, worker: WorkerId, generation: u64, step: u32) {
@@ -319,14 +349,7 @@ impl<'a> World<'a> {
         if idle {
             self.draw(|timeline, now| timeline.rests(worker, now));
         }
-        let private_bytes = 0;
-        self.says(
-            worker,
-            WorkerEvent::Finished {
-                attempt,
-                private_bytes,
-            },
-        );
+        self.says(worker, WorkerEvent::Finished { attempt });
     }
 
     /// Changes what a worker has. Everybody on its device gets faster or slower by that.
@@ -424,18 +447,29 @@ impl<'a> World<'a> {
     /// Hands something to the scheduler, and carries out what it decides.
     fn decide(&mut self, input: Input) {
         self.tell(input);
-        while let Some(command) = self.scheduler.poll_command() {
-            self.hash.add(&command);
+        while let Some(command) = self.decided.pop_front() {
             self.perform(command);
         }
     }
 
+    /// Hands something to the scheduler. What it decides is done in its turn.
     fn tell(&mut self, input: Input) {
         self.tally.events += 1;
+        let now = self.start + self.now;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(&input, now);
+        }
         if let Some(told) = &mut self.told {
             told.push((self.now, input.clone()));
         }
-        self.scheduler.handle(input, self.start + self.now);
+        self.scheduler.handle(input, now);
+        while let Some(command) = self.scheduler.poll_command() {
+            self.hash.add(&command);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.decision(&command);
+            }
+            self.decided.push_back(command);
+        }
     }
 
     fn perform(&mut self, command: Command) {
@@ -450,7 +484,11 @@ impl<'a> World<'a> {
                 bundle,
                 slot,
             } => self.spawn(worker, &bundle, slot),
-            Command::Generate { worker, attempt } => self.generate(worker, attempt),
+            Command::Generate {
+                worker, attempt, ..
+            } => self.generate(worker, attempt),
+            Command::Pause { worker, attempt } => self.pause(worker, attempt, true),
+            Command::Resume { worker, attempt } => self.pause(worker, attempt, false),
             Command::Stop { worker } | Command::Kill { worker, .. } => {
                 self.cools(worker);
                 self.will(self.now + EXIT, Happening::Exited(worker));
@@ -477,6 +515,7 @@ impl<'a> World<'a> {
                 bundle,
                 stage: Stage::Starting,
                 attempts: Vec::new(),
+                paused: Vec::new(),
                 at: self.now,
                 generation: 0,
             },
@@ -484,6 +523,10 @@ impl<'a> World<'a> {
         self.on_device[device].push(worker);
         self.draw(|timeline, now| timeline.spawns(worker, slot, bundle, now));
         self.will(self.now + spawn, Happening::Ready(worker));
+    }
+
+    fn pause(&mut self, worker: WorkerId, attempt: AttemptId, paused: bool) {
+        self.change(worker, |actor| actor.set_paused(attempt, paused));
     }
 
     fn generate(&mut self, worker: WorkerId, attempt: AttemptId) {
@@ -500,6 +543,15 @@ impl<'a> World<'a> {
 }
 
 impl Actor {
+    /// Moves an attempt to those that wait, or back.
+    fn set_paused(&mut self, attempt: AttemptId, paused: bool) {
+        let (from, to) = match paused {
+            true => (&mut self.attempts, &mut self.paused),
+            false => (&mut self.paused, &mut self.attempts),
+        };
+        to.extend(from.extract_if(.., |(held, _)| *held == attempt));
+    }
+
     /// Takes off what was done since the attempts last changed.
     fn catch_up(&mut self, now: Duration, slowness: f64) {
         let done = (now - self.at).div_f64(slowness);

@@ -1,6 +1,7 @@
 //! Which devices there are. The supervisor itself never opens one: NVML needs no CUDA context.
 
 use nvml_wrapper::Nvml;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 /// A device that workers can be pinned to.
@@ -12,24 +13,28 @@ pub struct Device {
     pub visible: OsString,
     /// The device as the engine names it: `cpu` or `cuda:0` (the only one that a worker can see).
     pub engine_name: &'static str,
+    /// Memory that its workers may use, in bytes; 0: nobody knows, and nothing is limited.
+    pub memory_bytes: u64,
 }
 
 impl Device {
-    /// A share of the processors.
+    /// A share of the processors, with so many bytes of memory.
     #[must_use]
-    pub fn cpu(index: u32) -> Self {
+    pub fn cpu(index: u32, memory_bytes: u64) -> Self {
         Self {
             name: format!("cpu:{index}"),
             visible: OsString::new(),
             engine_name: "cpu",
+            memory_bytes,
         }
     }
 
-    fn gpu(uuid: String) -> Self {
+    fn gpu(uuid: String, memory_bytes: u64) -> Self {
         Self {
             visible: uuid.clone().into(),
             name: uuid,
             engine_name: "cuda:0",
+            memory_bytes,
         }
     }
 
@@ -46,7 +51,16 @@ impl Device {
 #[must_use]
 pub fn gpus(visible: Option<&str>) -> Vec<Device> {
     match enumerate() {
-        Ok(uuids) => mask(uuids, visible).into_iter().map(Device::gpu).collect(),
+        Ok(found) => {
+            let uuids = found.iter().map(|(uuid, _)| uuid.clone()).collect();
+            let memory: BTreeMap<_, _> = found.into_iter().collect();
+            let visible = mask(uuids, visible).into_iter();
+            let gpu = |uuid: String| {
+                let bytes = memory.get(&uuid).copied().unwrap_or(0);
+                Device::gpu(uuid, bytes)
+            };
+            visible.map(gpu).collect()
+        }
         Err(error) => {
             tracing::debug!(%error, "no GPU: NVML cannot be used");
             Vec::new()
@@ -54,11 +68,14 @@ pub fn gpus(visible: Option<&str>) -> Vec<Device> {
     }
 }
 
-fn enumerate() -> Result<Vec<String>, nvml_wrapper::error::NvmlError> {
+/// Each GPU's UUID and memory in bytes, in the driver's order.
+fn enumerate() -> Result<Vec<(String, u64)>, nvml_wrapper::error::NvmlError> {
     let nvml = Nvml::init()?;
-    (0..nvml.device_count()?)
-        .map(|index| nvml.device_by_index(index)?.uuid())
-        .collect()
+    let describe = |index| {
+        let device = nvml.device_by_index(index)?;
+        Ok((device.uuid()?, device.memory_info()?.total))
+    };
+    (0..nvml.device_count()?).map(describe).collect()
 }
 
 /// Keeps what the mask names. As in CUDA, the first unknown entry ends the list.

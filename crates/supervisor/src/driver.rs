@@ -3,12 +3,14 @@
 //! Events of workers outrank requests of clients. Nothing here waits for anything else than the next event:
 //! spawning, reading, encoding and storing run beside the loop and come back as events.
 
+use crate::batches::Batches;
 use crate::devices::Device;
 use crate::effects::now_ms;
 use crate::encode::Prepared;
 use crate::event::{BundleNews, EVENTS_MAX, Event};
 use crate::jobs::Jobs;
 use crate::metrics::{Metrics, MetricsError};
+use crate::profiles::Profiles;
 use crate::work::work;
 use crate::workers::Workers;
 use prometheus::Registry;
@@ -39,7 +41,7 @@ pub struct Parts {
     pub config: Config,
     /// The devices, in the order of their [ids](reel_domain::DeviceId).
     pub devices: Vec<Device>,
-    /// Slots on each device.
+    /// Workers on each device, if its memory allows so many.
     pub slots_per_device: u32,
     /// Every bundle that the deployment serves, in the menu's order.
     pub menu: Vec<BundleKey>,
@@ -59,6 +61,8 @@ pub struct Parts {
     pub spawner: Spawner,
     /// Where metrics are registered.
     pub registry: Registry,
+    /// Where what is learned of bundles is kept.
+    pub profiles: PathBuf,
     /// Where to record what happens, and how many bytes at most.
     pub record: Option<(PathBuf, u64)>,
 }
@@ -113,13 +117,14 @@ pub struct Supervisor {
     pub(crate) frames: BTreeMap<AttemptId, Pixels>,
     /// Encoders that were started ahead of their frames; `None`: on the way.
     pub(crate) prepared: BTreeMap<AttemptId, Option<Prepared>>,
-    /// Attempts whose given frames are being read; `true`: cancelled meanwhile.
-    pub(crate) reading: BTreeMap<AttemptId, bool>,
+    /// Attempts that their workers have not heard of yet.
+    pub(crate) batches: Batches,
     /// Published videos whose rows are not terminal yet.
     pub(crate) published: BTreeMap<JobId, VideoMeta>,
     /// How jobs ended whose rows are on their way to say so, with the attempt.
     pub(crate) endings: BTreeMap<JobId, (u32, Ending)>,
     pub(crate) bundles: BTreeMap<BundleKey, BundleNews>,
+    pub(crate) profiles: Profiles,
     pub(crate) menu: Vec<BundleKey>,
     pub(crate) devices: Vec<Device>,
     pub(crate) worker: WorkerProgram,
@@ -153,11 +158,14 @@ impl Supervisor {
         let (requester, requests) = mpsc::channel(POOL_REQUESTS_MAX);
         let (state, watched) = watch::channel(Arc::new(PoolState::default()));
         let board = Arc::new(JobBoard::default());
-        let spec = DeviceSpec {
-            slots: parts.slots_per_device,
-            memory_bytes: 0,
-        };
-        let specs = vec![spec; parts.devices.len()];
+        let specs: Vec<_> = parts
+            .devices
+            .iter()
+            .map(|device| DeviceSpec {
+                slots: parts.slots_per_device,
+                memory_bytes: device.memory_bytes,
+            })
+            .collect();
         let header = Header {
             config: parts.config.clone(),
             devices: specs.clone(),
@@ -176,11 +184,12 @@ impl Supervisor {
             submitted: BTreeMap::new(),
             frames: BTreeMap::new(),
             prepared: BTreeMap::new(),
-            reading: BTreeMap::new(),
+            batches: Batches::default(),
             published: BTreeMap::new(),
             endings: BTreeMap::new(),
             turns: 0,
             bundles: BTreeMap::new(),
+            profiles: Profiles::load(parts.profiles),
             menu: parts.menu,
             devices: parts.devices,
             worker: parts.worker,
@@ -214,7 +223,11 @@ impl Supervisor {
             self.jobs.insert(job.clone(), None, now);
             self.jobs
                 .change(job.id, |progress| progress.attempt = attempts);
-            let work = work(&job);
+            let mut work = work(&job, now_ms());
+            if attempts > 0 {
+                // It has begun once.
+                work.begin_within = None;
+            }
             self.decide(Input::Restore { work, attempts }, now);
         }
         self.queue_moved = true;
@@ -234,6 +247,8 @@ impl Supervisor {
             let event = self.next_event().await;
             self.apply(event, Instant::now());
         }
+        self.learn_all();
+        self.profiles.save()();
         self.journal.close();
         if let Some(recorder) = self.recorder.take()
             && let Err(error) = recorder.close()

@@ -1,5 +1,6 @@
 //! What each command does. Everything returns at once; anything slow comes back as an event.
 
+use crate::batches::Given;
 use crate::driver::Supervisor;
 use crate::encode;
 use crate::event::{BakedBundle, BundleNews, Event};
@@ -36,7 +37,16 @@ impl Supervisor {
                 worker,
                 bundle,
             } => self.spawn(slot, worker, bundle, now),
-            Command::Generate { worker, attempt } => self.generate(worker, attempt, now),
+            Command::Generate {
+                worker,
+                attempt,
+                more,
+            } => self.generate(worker, attempt, more, now),
+            Command::Pause { worker, attempt } => self.pause(worker, attempt, now),
+            Command::Resume { worker, attempt } => {
+                let attempt = spoken(attempt);
+                self.tell(worker, &ToWorker::Resume { attempt }, None, now);
+            }
             Command::Cancel { worker, attempt } => self.cancel_attempt(worker, attempt, now),
             Command::Stop { worker } => self.stop(worker, now),
             Command::Kill { worker, reason } => self.kill(worker, reason),
@@ -99,6 +109,7 @@ impl Supervisor {
         let worker = Worker {
             slot,
             bundle_id: baked.id.clone(),
+            weights_bytes: baked.weights_bytes,
             bundle,
             spawned: now,
             scratch: scratch.clone(),
@@ -205,9 +216,13 @@ impl Supervisor {
 
     // --- attempts ---
 
-    fn generate(&mut self, worker: WorkerId, attempt: AttemptId, now: Instant) {
+    fn generate(&mut self, worker: WorkerId, attempt: AttemptId, more: bool, now: Instant) {
         self.queue_moved = true;
-        let Some(job) = self.jobs.get(attempt.job).map(|live| live.job.clone()) else {
+        let Some(frames) = self
+            .jobs
+            .get(attempt.job)
+            .map(|live| live.job.conditioning_frames)
+        else {
             return;
         };
         let device = self
@@ -217,10 +232,18 @@ impl Supervisor {
         let device = device.and_then(|device| Some(self.devices.get(device)?.name.clone()));
         self.jobs
             .change(attempt.job, |progress| progress.device = device);
-        if job.conditioning_frames == 0 {
-            return self.send_generate(worker, attempt, &job, None, now);
-        }
-        self.reading.insert(attempt, false);
+        let given = match frames {
+            0 => Given::None,
+            _ => {
+                self.read_given(worker, attempt);
+                Given::Reading
+            }
+        };
+        self.batches.add(worker, attempt, given, more);
+        self.send_batches(now);
+    }
+
+    fn read_given(&self, worker: WorkerId, attempt: AttemptId) {
         let (store, events) = (self.store.clone(), self.events.clone());
         tokio::task::spawn_blocking(move || {
             let frames = store.given(attempt.job).map_err(|error| error.to_string());
@@ -230,34 +253,40 @@ impl Supervisor {
         });
     }
 
-    pub(crate) fn send_generate(
-        &mut self,
-        worker: WorkerId,
-        attempt: AttemptId,
-        job: &Job,
-        given: Option<&Pixels>,
-        now: Instant,
-    ) {
-        let generate = ToWorker::Generate {
-            attempt: spoken(attempt),
-            item: item(job),
-        };
-        self.tell(worker, &generate, given, now);
+    /// Tells workers of the batches of which nothing is missing.
+    pub(crate) fn send_batches(&mut self, now: Instant) {
+        while let Some((worker, members)) = self.batches.take_ready() {
+            let items = members.into_iter().filter_map(|(attempt, given)| {
+                let live = self.jobs.get(attempt.job)?;
+                Some((attempt, item(&live.job), given))
+            });
+            let items: Vec<_> = items.collect();
+            let last = items.len().saturating_sub(1);
+            for (place, (attempt, item, given)) in items.into_iter().enumerate() {
+                let generate = ToWorker::Generate {
+                    attempt: spoken(attempt),
+                    item,
+                    more: place < last,
+                };
+                self.tell(worker, &generate, given.as_ref(), now);
+            }
+        }
     }
 
     fn cancel_attempt(&mut self, worker: WorkerId, attempt: AttemptId, now: Instant) {
-        match self.reading.get_mut(&attempt) {
-            // The worker has never heard of it; it ends when its frames are read.
-            Some(cancelled) => *cancelled = true,
-            None => self.tell(
-                worker,
-                &ToWorker::Cancel {
-                    attempt: spoken(attempt),
-                },
-                None,
-                now,
-            ),
+        if self.batches.withdraw(attempt) {
+            self.hear(worker, WorkerEvent::Cancelled { attempt }, now);
+            return self.send_batches(now);
         }
+        let attempt = spoken(attempt);
+        self.tell(worker, &ToWorker::Cancel { attempt }, None, now);
+    }
+
+    fn pause(&mut self, worker: WorkerId, attempt: AttemptId, now: Instant) {
+        self.jobs
+            .change(attempt.job, |progress| progress.stage = Some(PAUSED));
+        let attempt = spoken(attempt);
+        self.tell(worker, &ToWorker::Pause { attempt }, None, now);
     }
 
     /// Starts the encoder of an attempt whose frames will exist soon.
@@ -392,6 +421,9 @@ impl Supervisor {
         });
     }
 }
+
+/// The stage of an attempt that waits for more urgent work; its next step ends that.
+const PAUSED: &str = "paused";
 
 /// Between two tries to store the end of a job.
 const ENDING_RETRY_PAUSE: Duration = Duration::from_secs(1);

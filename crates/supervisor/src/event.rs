@@ -25,6 +25,8 @@ pub(crate) enum Event {
     Spawned(WorkerId, Result<WorkerProcess, SpawnerError>),
     /// A process said or did something.
     Process(WorkerId, ProcessEvent),
+    /// Somebody looked how much memory a worker holds beside what it shares, in bytes.
+    Measured(WorkerId, u64),
     /// An attempt's given frames were read.
     Given(WorkerId, AttemptId, Result<Pixels, String>),
     /// An encoder waits for an attempt's frames; `None`: it could not be started, which the encoding will say.
@@ -69,4 +71,6 @@ pub struct BakedBundle {
     pub dir: PathBuf,
     /// The modes that it serves.
     pub modes: Vec<Mode>,
+    /// Size of its weights, in bytes; each file once.
+    pub weights_bytes: u64,
 }

@@ -12,8 +12,11 @@
 //! - `metrics`: the pool in numbers
 #![forbid(unsafe_code)]
 
+mod batches;
 pub mod devices;
 pub mod driver;
+pub mod memory;
+mod profiles;
 
 mod effects;
 mod encode;

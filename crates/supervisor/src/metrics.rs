@@ -33,7 +33,7 @@ pub(crate) struct Metrics {
 type Count = fn(&Counters) -> u64;
 
 /// What the scheduler itself counts: name, help, and where.
-const DECISIONS: [(&str, &str, Count); 7] = [
+const DECISIONS: [(&str, &str, Count); 11] = [
     (
         "reel_pool_stale_event_total",
         "Messages about attempts that their worker does not have",
@@ -48,6 +48,26 @@ const DECISIONS: [(&str, &str, Count); 7] = [
         "reel_pool_eviction_held_total",
         "Evictions that had to wait, because evictions took their share of the device's time",
         |counters| counters.evictions_held,
+    ),
+    (
+        "reel_pool_pause_total",
+        "Attempts paused at a step boundary for more urgent work",
+        |counters| counters.pauses,
+    ),
+    (
+        "reel_pool_deadline_missed_total",
+        "Jobs that had not begun when their time was up",
+        |counters| counters.deadlines_missed,
+    ),
+    (
+        "reel_pool_session_moved_total",
+        "Segments begun on another worker than the one before, though that one lives",
+        |counters| counters.sessions_moved,
+    ),
+    (
+        "reel_pool_standby_total",
+        "Workers started before the one that makes room was stopped",
+        |counters| counters.standbys,
     ),
     (
         "reel_pool_overtaken_drain_total",

@@ -1,7 +1,10 @@
 //! What each event means to the scheduler, and to whoever waits.
 
+use crate::devices::Device;
 use crate::driver::Supervisor;
-use crate::event::{BundleNews, Event};
+use crate::effects::now_ms;
+use crate::event::{BakedBundle, BundleNews, Event};
+use crate::memory;
 use crate::work::work;
 use crate::workers::{Meaning, Process, Wanted};
 use reel_domain::{AttemptId, BundleKey, Failure, FaultClass, JobId, JobStatus, Rejection};
@@ -11,8 +14,8 @@ use reel_process::worker::describe;
 use reel_process::{ProcessEvent, SpawnerError, WorkerProcess};
 use reel_protocol::{MemoryUse, Pixels, Stage};
 use reel_scheduler::{
-    BundleOffer, BundleStanding, EngineFacts, ExitReport, Input, Order, SlotPhase, WorkerEvent,
-    WorkerId,
+    BundleOffer, BundleStanding, EngineFacts, ExitReport, Input, Order, Profile, SlotPhase,
+    WorkerEvent, WorkerId,
 };
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -33,6 +36,9 @@ impl Supervisor {
             Event::Bundle(key, news) => self.bundle_changed(key, news, now),
             Event::Spawned(worker, result) => self.spawned(worker, result, now),
             Event::Process(worker, event) => self.process_event(worker, event, now),
+            Event::Measured(worker, private_bytes) => {
+                self.hear(worker, WorkerEvent::Measured { private_bytes }, now);
+            }
             Event::Given(worker, attempt, pixels) => self.given(worker, attempt, pixels, now),
             Event::Prepared(attempt, prepared) => {
                 // Nobody waits for it any more if the attempt has ended; dropping it ends the program.
@@ -57,7 +63,7 @@ impl Supervisor {
         now: Instant,
     ) {
         let Submission { job, given } = submission;
-        let (id, work) = (job.id, work(&job));
+        let (id, work) = (job.id, work(&job, now_ms()));
         self.jobs.insert(job, Some(answer), now);
         self.submitted.insert(id, given);
         self.decide(Input::Submit(work), now);
@@ -99,8 +105,10 @@ impl Supervisor {
         let standing = match &news {
             BundleNews::Baked(baked) => BundleStanding::Offered(BundleOffer {
                 modes: baked.modes.clone(),
-                // What was learned before it was baked again still holds, more or less.
-                profile: self.scheduler.profile(&key).unwrap_or_default(),
+                profile: Profile {
+                    weights_bytes: self.shared_weights(baked),
+                    ..self.profiles.get(&baked.id)
+                },
             }),
             BundleNews::Failed { .. } => BundleStanding::Failed,
             BundleNews::Unbaked | BundleNews::Baking { .. } => BundleStanding::Unbaked,
@@ -208,18 +216,12 @@ impl Supervisor {
                     decode_us = timings.decode_us, "frames are here"
                 );
                 self.remember_memory(id, memory);
+                self.measure(id, memory, now);
                 // Frames of an attempt that is somebody else's must not replace that one's.
                 if self.scheduler.carries(id, attempt) {
                     self.frames.insert(attempt, pixels);
                 }
-                self.hear(
-                    id,
-                    WorkerEvent::Finished {
-                        attempt,
-                        private_bytes: 0,
-                    },
-                    now,
-                );
+                self.hear(id, WorkerEvent::Finished { attempt }, now);
             }
             Meaning::Broken { class, reason } => {
                 tracing::error!(worker = %id, %class, reason, "the worker is broken");
@@ -250,14 +252,48 @@ impl Supervisor {
             worker = %id, slot = %worker.slot, bundle = %worker.bundle, spawn_ms = spawn.as_millis(),
             boot_us, resident_bytes = memory.resident_bytes, "ready"
         );
-        self.hear(
-            id,
-            WorkerEvent::Ready {
-                engine,
-                private_bytes: 0,
-            },
-            now,
-        );
+        self.hear(id, WorkerEvent::Ready { engine }, now);
+        self.measure(id, memory, now);
+        self.learn_all();
+        tokio::task::spawn_blocking(self.profiles.save());
+    }
+
+    /// Weights that workers on these devices share, in bytes.
+    fn shared_weights(&self, baked: &BakedBundle) -> u64 {
+        match self.devices.iter().all(Device::is_cpu) {
+            true => baked.weights_bytes,
+            false => 0,
+        }
+    }
+
+    /// Looks how much memory a worker holds: it says so itself, but on a GPU only the driver knows.
+    fn measure(&mut self, id: WorkerId, memory: MemoryUse, now: Instant) {
+        let Some(worker) = self.workers.get(id) else {
+            return;
+        };
+        let device = &self.devices[worker.slot.device.0 as usize];
+        if device.is_cpu() {
+            let private_bytes = memory::beside_weights(memory, worker.weights_bytes);
+            return self.hear(id, WorkerEvent::Measured { private_bytes }, now);
+        }
+        let (Some(pid), uuid, events) = (worker.pid(), device.name.clone(), self.events.clone())
+        else {
+            return;
+        };
+        tokio::task::spawn_blocking(move || {
+            if let Some(bytes) = memory::on_gpu(&uuid, pid) {
+                let _ = events.blocking_send(Event::Measured(id, bytes));
+            }
+        });
+    }
+
+    /// Takes over what the scheduler has learned of the bundles that are served.
+    pub(crate) fn learn_all(&mut self) {
+        for (key, news) in &self.bundles {
+            if let (BundleNews::Baked(baked), Some(profile)) = (news, self.scheduler.profile(key)) {
+                self.profiles.set(&baked.id, profile);
+            }
+        }
     }
 
     fn stepped(
@@ -331,6 +367,7 @@ impl Supervisor {
 
     /// The process is gone, and its temporary directory goes too.
     fn forget(&mut self, id: WorkerId) {
+        self.batches.forget(id);
         let Some(worker) = self.workers.remove(id) else {
             return;
         };
@@ -352,26 +389,21 @@ impl Supervisor {
         pixels: Result<Pixels, String>,
         now: Instant,
     ) {
-        let cancelled = self.reading.remove(&attempt).unwrap_or(false);
-        let Some(live) = self.jobs.get(attempt.job) else {
-            return;
-        };
-        // The worker may have lost the attempt while its frames were read.
+        // The worker may have lost the attempt, or the client its interest, while its frames were read.
         if !self.scheduler.carries(worker, attempt) {
             return;
         }
-        let job = live.job.clone();
         match pixels {
-            _ if cancelled => {
-                self.hear(worker, WorkerEvent::Cancelled { attempt }, now);
-            }
-            Ok(pixels) => self.send_generate(worker, attempt, &job, Some(&pixels), now),
+            Ok(pixels) => self.batches.read(attempt, pixels),
             Err(error) => {
                 tracing::error!(%attempt, error, "the given frames could not be read");
-                let message = "the given frames could not be read".to_owned();
-                self.hear(worker, WorkerEvent::Failed { attempt, message }, now);
+                if self.batches.withdraw(attempt) {
+                    let message = "the given frames could not be read".to_owned();
+                    self.hear(worker, WorkerEvent::Failed { attempt, message }, now);
+                }
             }
         }
+        self.send_batches(now);
     }
 
     fn encoded(&mut self, attempt: AttemptId, result: Result<VideoMeta, Failure>, now: Instant) {

@@ -3,8 +3,10 @@
 use reel_domain::Job;
 use reel_scheduler::{Merge, RequestDigest, Work};
 use sha2::{Digest, Sha256};
+use std::time::Duration;
 
-pub(crate) fn work(job: &Job) -> Work {
+/// `now_ms`: milliseconds since the Unix epoch.
+pub(crate) fn work(job: &Job, now_ms: u64) -> Work {
     let sampling = &job.sampling;
     Work {
         id: job.id,
@@ -18,8 +20,20 @@ pub(crate) fn work(job: &Job) -> Work {
             guided: sampling.guidance.value() > 1.0,
             signature: digest(&[&form(job)]),
         },
+        cost: rows(job),
+        session: None,
+        begin_within: job
+            .sharing
+            .begin_by_ms
+            .map(|by| Duration::from_millis(by.saturating_sub(now_ms))),
         digest: request(job),
     }
+}
+
+/// What an attempt computes: rows of the transformer over all steps; guidance takes a second row.
+fn rows(job: &Job) -> u64 {
+    let guided = job.sampling.guidance.value() > 1.0;
+    u64::from(job.sampling.steps.value()) * if guided { 2 } else { 1 }
 }
 
 /// Everything but prompt and seed.
@@ -87,17 +101,32 @@ mod tests {
     }
 
     #[test]
+    fn the_time_to_begin_is_what_is_left_of_it() {
+        let mut job = job("a", 1, 20);
+        job.sharing.begin_by_ms = Some(5_000);
+        let left = |now_ms| work(&job, now_ms).begin_within;
+        assert_eq!(left(2_000), Some(Duration::from_secs(3)));
+        assert_eq!(left(9_000), Some(Duration::ZERO));
+    }
+
+    #[test]
     fn prompt_and_seed_do_not_keep_jobs_apart_and_steps_do() {
-        let one = work(&job("a", 1, 20));
-        let other = work(&job("b", 2, 20));
-        let longer = work(&job("a", 1, 21));
+        let one = work(&job("a", 1, 20), 0);
+        let other = work(&job("b", 2, 20), 0);
+        let longer = work(&job("a", 1, 21), 0);
         assert_eq!(one.merge, other.merge);
         assert_ne!(one.merge.signature, longer.merge.signature);
     }
 
     #[test]
     fn a_request_is_the_same_with_another_seed_and_another_with_another_prompt() {
-        assert_eq!(work(&job("a", 1, 20)).digest, work(&job("a", 2, 20)).digest);
-        assert_ne!(work(&job("a", 1, 20)).digest, work(&job("b", 1, 20)).digest);
+        assert_eq!(
+            work(&job("a", 1, 20), 0).digest,
+            work(&job("a", 2, 20), 0).digest
+        );
+        assert_ne!(
+            work(&job("a", 1, 20), 0).digest,
+            work(&job("b", 1, 20), 0).digest
+        );
     }
 }

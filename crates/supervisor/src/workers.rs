@@ -18,6 +18,8 @@ pub(crate) struct Worker {
     pub(crate) bundle: BundleKey,
     /// The bundle that it must claim.
     pub(crate) bundle_id: String,
+    /// Size of the weights that it maps, in bytes.
+    pub(crate) weights_bytes: u64,
     pub(crate) spawned: Instant,
     /// Its private temporary directory, removed after its end.
     pub(crate) scratch: PathBuf,
@@ -188,12 +190,9 @@ impl Worker {
             ));
         }
         let engine = EngineFacts {
-            // How a batch is formed before it begins is not part of the protocol yet.
-            batch_max: match capabilities.continuous {
-                true => capabilities.max_batch,
-                false => 1,
-            },
+            batch_max: capabilities.max_batch,
             continuous: capabilities.continuous,
+            pausable: capabilities.pausable,
         };
         Meaning::Ready {
             engine,

@@ -1,7 +1,8 @@
 //! The loop between supervisor and engine.
 //!
 //! One thread reads messages; this one computes. Between two denoising steps it takes whatever has
-//! arrived: new attempts join, cancelled ones leave. It waits only when it has nothing to compute.
+//! arrived: new attempts join, cancelled ones leave, others are paused and go on. It waits only when it has
+//! nothing to compute.
 
 use crate::engine::{Engine, EngineError};
 use crate::memory;
@@ -94,12 +95,22 @@ struct Active<R> {
     attempt: Attempt,
     run: R,
     timings: Timings,
+    paused: bool,
+}
+
+/// What came with a `Generate`.
+struct Asked {
+    attempt: Attempt,
+    item: Item,
+    given: Option<OwnedFd>,
 }
 
 struct Conversation<'a, E: Engine> {
     channel: &'a End,
     engine: E,
     active: Vec<Active<E::Run>>,
+    /// The batch that is not whole yet.
+    asked: Vec<Asked>,
     stopping: bool,
 }
 
@@ -121,6 +132,7 @@ impl<'a, E: Engine> Conversation<'a, E> {
             channel,
             engine,
             active: Vec::new(),
+            asked: Vec::new(),
             stopping: false,
         }
     }
@@ -142,7 +154,7 @@ impl<'a, E: Engine> Conversation<'a, E> {
     /// Takes what has arrived; waits only when there is nothing to compute.
     fn listen(&mut self, inbox: &Receiver<Incoming>) -> Result<(), Stop> {
         loop {
-            let incoming = if self.active.is_empty() && !self.stopping {
+            let incoming = if self.has_nothing_to_do() {
                 inbox.recv().map_err(|RecvError| ChannelError::Closed)?
             } else {
                 match inbox.try_recv() {
@@ -156,10 +168,37 @@ impl<'a, E: Engine> Conversation<'a, E> {
         }
     }
 
+    fn has_nothing_to_do(&self) -> bool {
+        let through = self.stopping && self.active.is_empty();
+        !through && self.active.iter().all(|active| active.paused)
+    }
+
     fn obey(&mut self, message: ToWorker, fd: Option<OwnedFd>) -> Result<(), Stop> {
         match message {
-            ToWorker::Generate { attempt, item } => self.begin(attempt, &item, fd),
+            ToWorker::Generate {
+                attempt,
+                item,
+                more,
+            } => {
+                self.asked.push(Asked {
+                    attempt,
+                    item,
+                    given: fd,
+                });
+                match more {
+                    true => Ok(()),
+                    false => self.begin_batch(),
+                }
+            }
             ToWorker::Cancel { attempt } => self.cancel(attempt),
+            ToWorker::Pause { attempt } => {
+                self.set_paused(attempt, true);
+                Ok(())
+            }
+            ToWorker::Resume { attempt } => {
+                self.set_paused(attempt, false);
+                Ok(())
+            }
             ToWorker::Ping { nonce } => Ok(self.channel.send(&FromWorker::Pong { nonce }, None)?),
             ToWorker::Shutdown => {
                 self.stopping = true;
@@ -168,11 +207,21 @@ impl<'a, E: Engine> Conversation<'a, E> {
         }
     }
 
-    fn begin(&mut self, attempt: Attempt, item: &Item, fd: Option<OwnedFd>) -> Result<(), Stop> {
+    fn begin_batch(&mut self) -> Result<(), Stop> {
+        let asked = std::mem::take(&mut self.asked);
+        asked.into_iter().try_for_each(|asked| self.begin(asked))
+    }
+
+    fn begin(&mut self, asked: Asked) -> Result<(), Stop> {
+        let Asked {
+            attempt,
+            item,
+            given,
+        } = asked;
         self.channel.send(&FromWorker::Started { attempt }, None)?;
         let begun = Instant::now();
-        let given = given_frames(item, fd, self.engine.frame_bytes());
-        match given.and_then(|given| self.engine.begin(item, &given)) {
+        let given = given_frames(&item, given, self.engine.frame_bytes());
+        match given.and_then(|given| self.engine.begin(&item, &given)) {
             Ok(run) => {
                 let timings = Timings {
                     encode_us: micros(begun.elapsed()),
@@ -182,6 +231,7 @@ impl<'a, E: Engine> Conversation<'a, E> {
                     attempt,
                     run,
                     timings,
+                    paused: false,
                 });
                 self.report(attempt, Stage::Encode, 1, 1)
             }
@@ -190,31 +240,48 @@ impl<'a, E: Engine> Conversation<'a, E> {
     }
 
     fn cancel(&mut self, attempt: Attempt) -> Result<(), Stop> {
-        let held = self.active.len();
+        let held = self.active.len() + self.asked.len();
         self.active.retain(|active| active.attempt != attempt);
+        self.asked.retain(|asked| asked.attempt != attempt);
         // An attempt that is not here has finished or failed; its last message is on the way.
-        if self.active.len() < held {
+        if self.active.len() + self.asked.len() < held {
             self.channel
                 .send(&FromWorker::Cancelled { attempt }, None)?;
         }
         Ok(())
     }
 
-    /// One denoising step for everybody, and the pixels of whoever is through.
-    fn advance(&mut self) -> Result<(), Stop> {
-        if self.active.is_empty() {
-            return Ok(());
+    /// Of an attempt that is not here nothing is to be done.
+    fn set_paused(&mut self, attempt: Attempt, paused: bool) {
+        let of = self
+            .active
+            .iter_mut()
+            .find(|active| active.attempt == attempt);
+        if let Some(active) = of {
+            active.paused = paused;
         }
+    }
+
+    /// One denoising step for everybody who is not paused, and the pixels of whoever is through.
+    fn advance(&mut self) -> Result<(), Stop> {
         let begun = Instant::now();
+        let goes_on = |active: &&mut Active<E::Run>| !active.paused;
         let mut runs: Vec<_> = self
             .active
             .iter_mut()
+            .filter(goes_on)
             .map(|active| &mut active.run)
             .collect();
+        if runs.is_empty() {
+            return Ok(());
+        }
         self.engine.step(&mut runs).map_err(Stop::Fatal)?;
         let spent = micros(begun.elapsed());
         for index in 0..self.active.len() {
             let active = &mut self.active[index];
+            if active.paused {
+                continue;
+            }
             active.timings.denoise_us += spent;
             let (attempt, (step, of)) = (active.attempt, self.engine.progress(&active.run));
             self.report(attempt, Stage::Denoise, step, of)?;
@@ -235,6 +302,7 @@ impl<'a, E: Engine> Conversation<'a, E> {
             attempt,
             run,
             mut timings,
+            ..
         } = active;
         let begun = Instant::now();
         let mut frames = vec![0; self.engine.video_bytes()];

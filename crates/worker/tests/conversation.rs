@@ -3,7 +3,7 @@
 
 use reel_protocol::{
     Attempt, Canary, Capabilities, Channel, ChannelError, FailureClass, FromWorker, Item, Mode,
-    Pixels, ToWorker,
+    Pixels, Stage, ToWorker,
 };
 use reel_worker::{Engine, EngineError, serve};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -108,7 +108,10 @@ impl Supervisor {
         let supervisor = Self::start(|| Ok(Counter { canary: 1.0 }));
         assert!(matches!(
             supervisor.hear(),
-            FromWorker::Hello { protocol: 1, .. }
+            FromWorker::Hello {
+                protocol: reel_protocol::VERSION,
+                ..
+            }
         ));
         assert!(matches!(supervisor.hear(), FromWorker::Ready { .. }));
         supervisor
@@ -120,7 +123,7 @@ impl Supervisor {
 
     fn hear_until(
         &self,
-        wanted: impl Fn(&FromWorker) -> bool,
+        mut wanted: impl FnMut(&FromWorker) -> bool,
     ) -> (FromWorker, Option<std::os::fd::OwnedFd>) {
         loop {
             let (message, fd) = self.channel.receive().unwrap();
@@ -161,6 +164,7 @@ fn an_attempt_is_reported_step_by_step_and_ends_in_sealed_frames() {
     supervisor.say(&ToWorker::Generate {
         attempt: attempt(1),
         item: item("x", 3),
+        more: false,
     });
     assert_eq!(
         supervisor.hear(),
@@ -186,6 +190,7 @@ fn given_frames_reach_the_engine_and_wrong_ones_fail_the_attempt() {
     let generate = ToWorker::Generate {
         attempt: attempt(1),
         item: i2v,
+        more: false,
     };
     supervisor
         .channel
@@ -215,6 +220,7 @@ fn attempts_join_and_leave_between_steps() {
         supervisor.say(&ToWorker::Generate {
             attempt: attempt(number),
             item: item("x", steps),
+            more: false,
         });
     }
     let (finished, _) =
@@ -236,12 +242,93 @@ fn attempts_join_and_leave_between_steps() {
     );
 }
 
+fn generate(number: u8, steps: u32, more: bool) -> ToWorker {
+    ToWorker::Generate {
+        attempt: attempt(number),
+        item: item("x", steps),
+        more,
+    }
+}
+
+#[test]
+fn members_of_a_formed_batch_begin_together() {
+    let supervisor = Supervisor::ready();
+    supervisor.say(&generate(1, 3, true));
+    supervisor.say(&ToWorker::Ping { nonce: 5 });
+    assert_eq!(
+        supervisor.hear(),
+        FromWorker::Pong { nonce: 5 },
+        "it waits for the other one"
+    );
+    supervisor.say(&generate(2, 3, false));
+    for number in [1, 2] {
+        let (started, _) =
+            supervisor.hear_until(|message| matches!(message, FromWorker::Started { .. }));
+        let attempt = attempt(number);
+        assert_eq!(started, FromWorker::Started { attempt });
+    }
+    for number in [1, 2] {
+        let (finished, _) =
+            supervisor.hear_until(|message| matches!(message, FromWorker::Finished { .. }));
+        assert!(
+            matches!(finished, FromWorker::Finished { attempt: a, .. } if a == attempt(number))
+        );
+    }
+}
+
+#[test]
+fn a_paused_attempt_keeps_its_steps_until_it_is_resumed() {
+    let supervisor = Supervisor::ready();
+    supervisor.say(&generate(1, u32::MAX, false));
+    let step_of = |number: u8| {
+        let of = attempt(number);
+        let (step, _) = supervisor
+            .hear_until(|message| matches!(message, FromWorker::Step { attempt, stage: Stage::Denoise, .. } if *attempt == of));
+        match step {
+            FromWorker::Step { step, .. } => step,
+            _ => unreachable!(),
+        }
+    };
+    let mut last = step_of(1);
+    supervisor.say(&ToWorker::Pause {
+        attempt: attempt(1),
+    });
+    supervisor.say(&ToWorker::Ping { nonce: 1 });
+    supervisor.hear_until(|message| {
+        if let FromWorker::Step { step, .. } = message {
+            last = *step;
+        }
+        matches!(message, FromWorker::Pong { .. })
+    });
+    supervisor.say(&generate(2, 3, false));
+    let (finished, _) = supervisor.hear_until(|message| {
+        assert!(
+            !matches!(message, FromWorker::Step { attempt: a, .. } if *a == attempt(1)),
+            "it is paused"
+        );
+        matches!(message, FromWorker::Finished { .. })
+    });
+    assert!(matches!(finished, FromWorker::Finished { attempt: a, .. } if a == attempt(2)));
+    supervisor.say(&ToWorker::Resume {
+        attempt: attempt(1),
+    });
+    assert_eq!(step_of(1), last + 1, "it goes on where it was");
+    supervisor.say(&ToWorker::Pause {
+        attempt: attempt(1),
+    });
+    supervisor.say(&ToWorker::Cancel {
+        attempt: attempt(1),
+    });
+    supervisor.hear_until(|message| matches!(message, FromWorker::Cancelled { .. }));
+}
+
 #[test]
 fn a_failed_attempt_leaves_the_worker_alive_and_a_lost_device_ends_it() {
     let supervisor = Supervisor::ready();
     supervisor.say(&ToWorker::Generate {
         attempt: attempt(1),
         item: item("impossible", 1),
+        more: false,
     });
     supervisor.hear_until(|message| matches!(message, FromWorker::Failed { .. }));
     supervisor.say(&ToWorker::Ping { nonce: 5 });
@@ -249,6 +336,7 @@ fn a_failed_attempt_leaves_the_worker_alive_and_a_lost_device_ends_it() {
     supervisor.say(&ToWorker::Generate {
         attempt: attempt(2),
         item: item("deadly", 1),
+        more: false,
     });
     let (fatal, _) = supervisor.hear_until(|message| matches!(message, FromWorker::Fatal { .. }));
     assert_eq!(
@@ -295,6 +383,7 @@ fn shutdown_waits_for_what_runs_and_a_closed_channel_ends_the_worker() {
     supervisor.say(&ToWorker::Generate {
         attempt: attempt(1),
         item: item("x", 5),
+        more: false,
     });
     supervisor.say(&ToWorker::Shutdown);
     supervisor.hear_until(|message| matches!(message, FromWorker::Finished { .. }));

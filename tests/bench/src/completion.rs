@@ -46,6 +46,7 @@ pub(crate) async fn last_step_to_completed(
         ffmpeg: Ffmpeg::locate(None)?,
         spawner: Spawner::start()?,
         registry: prometheus::Registry::new(),
+        profiles: dir.path().join("profiles.json"),
         record: None,
     };
     let (supervisor, pool, control) = Supervisor::new(parts)?;
@@ -54,6 +55,7 @@ pub(crate) async fn last_step_to_completed(
         id: bundle.id.clone(),
         dir: bundle.dir.clone(),
         modes: bundle.manifest.modes.clone(),
+        weights_bytes: bundle.manifest.weights_bytes(),
     };
     control.bundle(key.clone(), BundleNews::Baked(baked)).await;
     while !pool.state().is_ready() {

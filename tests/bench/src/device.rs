@@ -24,9 +24,9 @@ pub(crate) fn choose(choice: Choice) -> anyhow::Result<Device> {
             .next()
     };
     match choice {
-        Choice::Cpu => Ok(Device::cpu(0)),
+        Choice::Cpu => Ok(Device::cpu(0, 0)),
         Choice::Gpu => gpu().context("no GPU was found"),
-        Choice::Auto => Ok(gpu().unwrap_or_else(|| Device::cpu(0))),
+        Choice::Auto => Ok(gpu().unwrap_or_else(|| Device::cpu(0, 0))),
     }
 }
 

@@ -112,6 +112,7 @@ impl Worker {
                     number: self.attempts,
                 },
                 item,
+                more: false,
             },
             None,
         )?;

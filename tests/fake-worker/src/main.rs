@@ -5,7 +5,8 @@
 //! `crash-once:PATH` (it aborts unless PATH exists, and makes PATH), `hang` (a step never ends),
 //! `late` (what happens at step 2 happens at step 9), `flood` (messages without end), `finish-again:JOB`
 //! (a job that ended is finished once more), `babble` (garbage on the channel), `short` (a memory file of the wrong size), `stderr` (a last word before
-//! a crash). Bundle ids: `mute` (never ready), `broken` (fails to boot), `liar` (claims another bundle).
+//! a crash). Bundle ids: `mute` (never ready), `broken` (fails to boot), `liar` (claims another bundle),
+//! `formed` (nobody joins a batch that has begun).
 #![forbid(unsafe_code)]
 
 use reel_domain::Shape;
@@ -40,8 +41,8 @@ impl Engine for Script {
         Capabilities {
             engine: "fake".into(),
             max_batch: 4,
-            continuous: true,
-            pausable: false,
+            continuous: self.bundle_id != "formed",
+            pausable: self.bundle_id != "formed",
         }
     }
 

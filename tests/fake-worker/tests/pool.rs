@@ -7,14 +7,14 @@
 
 use reel_artifacts::Store;
 use reel_domain::{
-    BundleKey, FailureCode, Fps, Guidance, Job, JobId, JobStatus, Mode, Prompt, Rejection,
-    Sampling, Seed, Shape, Steps,
+    BundleKey, FailureCode, Fps, Guidance, Job, JobId, JobStatus, Mode, Priority, Prompt,
+    Rejection, Sampling, Seed, Shape, Steps,
 };
 use reel_journal::{JobRecord, Journal, Reader};
 use reel_media::Ffmpeg;
 use reel_pool::{BundleState, CancelError, DeleteError, PoolHandle, PoolState, Submission};
 use reel_process::Spawner;
-use reel_scheduler::Config;
+use reel_scheduler::{Batching, Config};
 use reel_supervisor::{
     BakedBundle, BundleNews, Device, Parts, Supervisor, SupervisorHandle, WorkerProgram,
 };
@@ -53,7 +53,7 @@ impl Pool {
         let registry = prometheus::Registry::new();
         let parts = Parts {
             config,
-            devices: vec![Device::cpu(0)],
+            devices: vec![Device::cpu(0, 0)],
             slots_per_device: 2,
             menu: (0..SHAPES.len()).map(key).collect(),
             worker: WorkerProgram {
@@ -68,6 +68,7 @@ impl Pool {
             ffmpeg: Ffmpeg::locate(None).unwrap(),
             spawner: Spawner::start().unwrap(),
             registry: registry.clone(),
+            profiles: dir.join("profiles.json"),
             record: None,
         };
         let (mut supervisor, handle, control) = Supervisor::new(parts).unwrap();
@@ -94,6 +95,7 @@ impl Pool {
                 id: bundle_id.into(),
                 dir: dir.join(shape).join(bundle_id),
                 modes: vec![Mode::T2v, Mode::I2v],
+                weights_bytes: 0,
             };
             pool.control
                 .bundle(key(index), BundleNews::Baked(baked))
@@ -564,4 +566,106 @@ async fn a_worker_that_never_stops_talking_holds_up_nobody() {
     // It does not listen either: the deadline of the cancellation ends it.
     pool.handle.cancel(flood).await.unwrap();
     pool.shut_down().await;
+}
+
+/// One worker for each shape, which carries so many attempts at once.
+fn carrying(batch_max: u32) -> Config {
+    Config {
+        batching: Batching::Fixed,
+        batch_max,
+        ..Config::default()
+    }
+}
+
+#[tokio::test]
+async fn batch_work_waits_at_a_step_for_realtime_work_and_then_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start_with(dir.path(), carrying(1), "good").await;
+    pool.until_both_slots_are_hot().await;
+    let mut slow = pool.job(0, "slow");
+    slow.sharing.priority = Priority::Batch;
+    let mut urgent = pool.job(0, "anything");
+    urgent.sharing.priority = Priority::Realtime;
+    let (slow_id, urgent_id) = (slow.id, urgent.id);
+    for job in [slow, urgent] {
+        let given = Vec::new();
+        pool.handle.submit(Submission { job, given }).await.unwrap();
+        pool.until(slow_id, |progress| progress.step >= 2).await;
+    }
+    let urgent = pool.end(urgent_id).await;
+    let slow = pool.end(slow_id).await;
+    assert_eq!(
+        (urgent.status, slow.status),
+        (JobStatus::Completed, JobStatus::Completed)
+    );
+    assert!(urgent.finished_at_ms < slow.finished_at_ms);
+    assert_eq!(slow.attempts, 1, "nothing was begun anew");
+    assert!((pool.counter_of("reel_pool_pause_total") - 1.0).abs() < f64::EPSILON);
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn jobs_that_wait_for_an_engine_without_joins_begin_together_and_fail_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start_with(dir.path(), carrying(3), "formed").await;
+    pool.until_both_slots_are_hot().await;
+    let first = pool.submit(0, "slow").await;
+    pool.until(first, |progress| progress.status == JobStatus::InProgress)
+        .await;
+    let mut members = Vec::new();
+    for prompt in ["one", "fail", "three"] {
+        members.push(pool.submit(0, prompt).await);
+    }
+    let mut ends = Vec::new();
+    for id in members {
+        let record = pool.end(id).await;
+        ends.push((record.status, record.attempts));
+    }
+    assert_eq!(
+        ends,
+        [
+            (JobStatus::Completed, 1),
+            (JobStatus::Failed, 2),
+            (JobStatus::Completed, 1)
+        ],
+        "who fails in a batch is tried once more alone"
+    );
+    assert!((pool.counter_of("reel_pool_merge_total") - 2.0).abs() < f64::EPSILON);
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_job_that_waits_too_long_fails_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start_with(dir.path(), carrying(1), "good").await;
+    pool.until_both_slots_are_hot().await;
+    let first = pool.submit(0, "slow").await;
+    let mut hurried = pool.job(0, "anything");
+    hurried.sharing.begin_by_ms = Some(1);
+    let id = hurried.id;
+    let given = Vec::new();
+    let job = hurried;
+    pool.handle.submit(Submission { job, given }).await.unwrap();
+    let record = pool.end(id).await;
+    assert_eq!(record.failure.unwrap().code, FailureCode::DeadlineExceeded);
+    assert_eq!(pool.end(first).await.status, JobStatus::Completed);
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_was_learned_of_bundles_is_known_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    let id = pool.submit(0, "anything").await;
+    pool.end(id).await;
+    pool.shut_down().await;
+    let text = std::fs::read_to_string(dir.path().join("profiles.json")).unwrap();
+    let file: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let profile = &file["bundles"]["good"];
+    for measured in ["spawn_us", "private_bytes"] {
+        assert!(
+            profile[measured].as_u64().unwrap() > 0,
+            "{measured}: {text}"
+        );
+    }
 }

@@ -63,6 +63,9 @@ pub fn job(number: u8, bundle: &BundleKey) -> Work {
             guided: true,
             signature: 0,
         },
+        cost: 40,
+        session: None,
+        begin_within: None,
         digest: RequestDigest(number.into()),
     }
 }
@@ -74,10 +77,11 @@ pub fn of_tenant(number: u8, bundle: &BundleKey, tenant: &str) -> Work {
     }
 }
 
-/// Attempts join only where a test says so.
+/// Attempts join only where a test says so, and nothing is started ahead.
 pub fn unbatched() -> Config {
     Config {
         batch_max: 1,
+        standby: false,
         ..Config::default()
     }
 }
@@ -191,14 +195,9 @@ impl Bench {
         let engine = EngineFacts {
             batch_max: 8,
             continuous,
+            pausable: continuous,
         };
-        self.tell(
-            worker,
-            WorkerEvent::Ready {
-                engine,
-                private_bytes: 0,
-            },
-        );
+        self.tell(worker, WorkerEvent::Ready { engine });
     }
 
     pub fn started(&mut self, worker: u64, attempt: AttemptId) {
@@ -206,13 +205,7 @@ impl Bench {
     }
 
     pub fn finished(&mut self, worker: u64, attempt: AttemptId) {
-        self.tell(
-            worker,
-            WorkerEvent::Finished {
-                attempt,
-                private_bytes: 0,
-            },
-        );
+        self.tell(worker, WorkerEvent::Finished { attempt });
     }
 
     pub fn encoded(&mut self, attempt: AttemptId, result: Result<(), Failure>) {
@@ -264,7 +257,16 @@ fn name(command: &Command) -> String {
             worker,
             bundle,
         } => format!("spawn {worker} {slot} {}", bundle.shape),
-        Command::Generate { worker, attempt } => format!("generate {worker} {}", brief(*attempt)),
+        Command::Generate {
+            worker,
+            attempt,
+            more,
+        } => {
+            let more = if *more { " and" } else { "" };
+            format!("generate {worker} {}{more}", brief(*attempt))
+        }
+        Command::Pause { worker, attempt } => format!("pause {worker} {}", brief(*attempt)),
+        Command::Resume { worker, attempt } => format!("resume {worker} {}", brief(*attempt)),
         Command::Cancel { worker, attempt } => format!("cancel {worker} {}", brief(*attempt)),
         Command::Stop { worker } => format!("stop {worker}"),
         Command::Kill { worker, reason } => format!("kill {worker} {reason}"),

@@ -1,0 +1,32 @@
+//! An attempt on a worker.
+
+use crate::work::Lane;
+use reel_domain::{AttemptId, Priority};
+use std::time::Instant;
+
+/// What the worker of an attempt is needed to know of it, beside its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub(crate) attempt: AttemptId,
+    pub(crate) lane: Lane,
+    pub(crate) priority: Priority,
+    /// What it takes of a batch's cost budget.
+    pub(crate) cost: u64,
+    pub(crate) stage: Stage,
+    /// Realtime attempts that began on the worker while this one was paused, over its whole life.
+    pub(crate) preempted: u32,
+}
+
+/// What an attempt on a worker waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// For more that begin with it: the worker has not heard of it yet.
+    Forming,
+    /// For its steps.
+    Running {
+        /// When it must have shown progress.
+        progress_due: Instant,
+    },
+    /// For more urgent work to be through; its latents stay with the worker.
+    Paused,
+}

@@ -1,0 +1,104 @@
+//! What fits on a device. Weights of a model count once on it; nothing is counted as free before its process is gone.
+
+use crate::bundle::BundleIx;
+use crate::scheduler::Scheduler;
+use reel_domain::Rejection;
+
+/// What a worker is taken to need beside its weights, as a share of them, before any of its model was measured.
+const ASSUMED_SHARE_OF_WEIGHTS: u64 = 4;
+
+impl Scheduler {
+    /// A worker of this bundle fits on the device of `slot`, beside what the other slots hold and will hold,
+    /// once `without` are gone.
+    pub(crate) fn fits(&self, slot: usize, bundle: BundleIx, without: &[usize]) -> bool {
+        let device = &self.devices[self.slots[slot].id.device.0 as usize];
+        if device.spec.memory_bytes == 0 {
+            return true;
+        }
+        let mut footprint = Footprint::default();
+        for other in device.slots() {
+            if other != slot && !without.contains(&other) {
+                let other = &self.slots[other];
+                footprint.add(self, other.holds(), other.serves());
+            }
+        }
+        footprint.add(self, Some(bundle), None);
+        footprint.bytes + self.config.memory_reserve_bytes <= device.spec.memory_bytes
+    }
+
+    /// The processes on a device hold more than it has: a measurement was larger than what was expected.
+    pub(crate) fn is_over_memory(&self, device: usize) -> bool {
+        let device = &self.devices[device];
+        if device.spec.memory_bytes == 0 {
+            return false;
+        }
+        let mut footprint = Footprint::default();
+        for slot in device.slots() {
+            let slot = &self.slots[slot];
+            if !slot.leaves_room() {
+                footprint.add(self, slot.holds(), None);
+            }
+        }
+        footprint.bytes + self.config.memory_reserve_bytes > device.spec.memory_bytes
+    }
+
+    /// Some device is large enough for this bundle alone.
+    pub(crate) fn fits_somewhere(&self, bundle: BundleIx) -> Result<(), Rejection> {
+        if self.largest_device_bytes == u64::MAX {
+            return Ok(());
+        }
+        let mut footprint = Footprint::default();
+        footprint.add(self, Some(bundle), None);
+        let needs_bytes = footprint.bytes + self.config.memory_reserve_bytes;
+        if needs_bytes <= self.largest_device_bytes {
+            return Ok(());
+        }
+        Err(Rejection::DoesNotFit {
+            bundle: self.menu[bundle].key.clone(),
+            needs_bytes,
+            device_bytes: self.largest_device_bytes,
+        })
+    }
+
+    /// What a worker needs beside its weights: measured, or as much as the largest of its model, or assumed.
+    fn private_bytes(&self, bundle: BundleIx) -> u64 {
+        let of = &self.menu[bundle];
+        if of.profile.private_bytes > 0 {
+            return of.profile.private_bytes;
+        }
+        let relatives = self.menu.indices().map(|other| &self.menu[other]);
+        let measured = relatives.filter(|other| other.key.model == of.key.model);
+        let largest = measured.map(|other| other.profile.private_bytes).max();
+        let assumed = of.profile.weights_bytes / ASSUMED_SHARE_OF_WEIGHTS;
+        largest.filter(|&bytes| bytes > 0).unwrap_or(assumed)
+    }
+}
+
+/// Memory on one device.
+#[derive(Debug, Default)]
+struct Footprint {
+    bytes: u64,
+    /// Bundles of the models whose weights are counted, one of each model.
+    models: Vec<BundleIx>,
+}
+
+impl Footprint {
+    /// Adds a slot: what it holds now, what it will hold next, whichever is larger.
+    fn add(&mut self, of: &Scheduler, holds: Option<BundleIx>, next: Option<BundleIx>) {
+        let bundles = [holds, next].into_iter().flatten();
+        let private = bundles.clone().map(|bundle| of.private_bytes(bundle));
+        self.bytes = self.bytes.saturating_add(private.max().unwrap_or(0));
+        for bundle in bundles {
+            let model = |bundle: &BundleIx| &of.menu[*bundle].key.model;
+            if !self
+                .models
+                .iter()
+                .any(|known| model(known) == model(&bundle))
+            {
+                let weights = of.menu[bundle].profile.weights_bytes;
+                self.bytes = self.bytes.saturating_add(weights);
+                self.models.push(bundle);
+            }
+        }
+    }
+}
