@@ -29,7 +29,7 @@ const MEANINGS: u32 = 4;
 /// # Errors
 /// [`PlotError`] when the picture could not be drawn.
 pub fn slots(name: &str, scenario: &Scenario, timeline: &Timeline) -> Result<String, PlotError> {
-    let slots = slots_of(scenario);
+    let slots = slots_of(scenario, timeline);
     let shown: BTreeSet<usize> = timeline.stays.iter().map(|stay| stay.bundle).collect();
     let rows = (slots.len() as u32 * LANE).max((shown.len() as u32 + MEANINGS) * KEY_LINE as u32);
     let minutes = timeline.window.as_secs_f64() / 60.0;
@@ -152,8 +152,8 @@ fn explain(keys: &Area<'_>, scenario: &Scenario, shown: &BTreeSet<usize>) -> Res
     Ok(())
 }
 
-/// In the order of their lanes.
-fn slots_of(scenario: &Scenario) -> Vec<SlotId> {
+/// In the order of their lanes. A device may have one slot more than it has workers, where the next one starts.
+fn slots_of(scenario: &Scenario, timeline: &Timeline) -> Vec<SlotId> {
     let devices = scenario.devices.iter().zip(0..);
     let slots = devices.flat_map(|(device, number)| {
         (0..device.slots).map(move |index| SlotId {
@@ -161,7 +161,9 @@ fn slots_of(scenario: &Scenario) -> Vec<SlotId> {
             index,
         })
     });
-    slots.collect()
+    let used = timeline.stays.iter().map(|stay| stay.slot);
+    let slots: BTreeSet<SlotId> = slots.chain(used).collect();
+    slots.into_iter().collect()
 }
 
 /// More shapes than colours: the next six are darker, and so on.
