@@ -339,8 +339,12 @@ impl<'a> World<'a> {
         let mut through = None;
         self.change(worker, |actor| {
             let first = (0..actor.attempts.len()).min_by_key(|&index| actor.attempts[index].1);
-            through =
-                first.map(|first| (actor.attempts.remove(first).0, actor.attempts.is_empty()));
+            through = first.map(|first| {
+                let attempt = actor.attempts.remove(first).0;
+                // Who is paused goes on.
+                let idle = actor.attempts.is_empty() && actor.paused.is_empty();
+                (attempt, idle)
+            });
         });
         let Some((attempt, idle)) = through else {
             return;
