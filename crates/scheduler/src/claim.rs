@@ -10,8 +10,9 @@
 use crate::bundle::BundleIx;
 use crate::line::{Rank, Wanted};
 use crate::scheduler::Scheduler;
-use crate::slot::{Leaving, Slot};
+use crate::slot::{Leaving, Ready, Slot};
 use crate::timer::Timer;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// What an attempt and a spawn are taken to last until they were measured, in microseconds.
@@ -22,13 +23,17 @@ const RETRY_AFTER_MAX_S: u64 = 600;
 impl Scheduler {
     /// Finds places for workers that are needed, the most urgent first.
     pub(crate) fn claim(&mut self, now: Instant) {
+        let claimants = self.take_claimants();
+        if claimants.is_empty() {
+            return;
+        }
         self.keep_who_need_not_leave();
         let overtaken = std::mem::take(&mut self.overtaken_too_often);
         if !overtaken && !self.places.may_have_room() {
             return;
         }
         let mut claims: Vec<(Rank, BundleIx)> = Vec::new();
-        for bundle in self.menu.indices() {
+        for bundle in claimants {
             if self.places.of(bundle).coming == 0
                 && self.places.of(bundle).ready < self.devices.len()
                 && self.wants_worker(bundle)
@@ -45,6 +50,17 @@ impl Scheduler {
                 return;
             }
             self.find_place(bundle, now);
+        }
+    }
+
+    /// The bundles that may get a place now: those that may need one, or all where one may be free.
+    fn take_claimants(&mut self) -> BTreeSet<BundleIx> {
+        let idle = |slot: usize| self.slots[slot].ready().is_some_and(Ready::is_idle);
+        let room = std::mem::take(&mut self.idled).into_iter().any(idle);
+        let claimants = std::mem::take(&mut self.claimants);
+        match std::mem::take(&mut self.claims_due) || room {
+            true => self.menu.indices().collect(),
+            false => claimants,
         }
     }
 

@@ -35,13 +35,12 @@ impl Scheduler {
             if std::mem::take(&mut self.reserved_due) {
                 self.enter_reserved(now);
             }
-            if std::mem::take(&mut self.claims_due) {
-                self.claim(now);
-            }
+            self.claim(now);
             if std::mem::take(&mut self.fill_due) {
                 self.fill(now);
             }
-            let due = self.claims_due || self.fill_due || self.reserved_due;
+            let claims = self.claims_due || !self.claimants.is_empty() || !self.idled.is_empty();
+            let due = claims || self.fill_due || self.reserved_due;
             if self.touched.is_empty() && !due {
                 return;
             }
@@ -50,9 +49,10 @@ impl Scheduler {
 
     /// A tenant's oldest job is gone: what waited behind it may be served, by workers that nothing else wakes.
     fn look_at_what_is_shown(&mut self) {
-        let before = self.touched.len();
-        self.touched.extend(self.line.take_shown());
-        self.claims_due |= self.touched.len() > before;
+        for bundle in self.line.take_shown() {
+            self.touched.insert(bundle);
+            self.claimants.insert(bundle);
+        }
     }
 
     /// Gives one waiting job of a bundle to a worker.

@@ -9,10 +9,15 @@
 //! The same inputs give the same commands, on every machine: a recorded stream replays decision for decision.
 //!
 //! The modules, from the top: [`input`] and [`command`] are the two doors, [`config`] the bounds. [`slot`] draws
-//! the machine that every worker goes through. `dispatch` gives jobs to workers, `claim` gives workers to slots,
-//! `lifecycle` says what the events of workers mean, `faults` what is held against whom, `orders` what operators
-//! want; `scheduler` joins them. They stand on `line` (who waits, in which order), `places` (which slot is good
-//! for what), `bundle` and `device` (what is known of each), `timer`.
+//! the machine that every worker goes through.
+//!
+//! - `dispatch` gives jobs to workers; `form` and `preempt` are its two special cases: batches that nobody can
+//!   join, and work that is paused for more urgent work
+//! - `claim` finds places for workers, `spawning` begins them, `memory` says what fits
+//! - `lifecycle` says what the events of workers mean, `faults` what is held against whom, `orders` what operators
+//!   want; `scheduler` joins them
+//! - they stand on `line` (who waits, in which order), `places` (which slot is good for what), `carried` (what a
+//!   worker has), `bundle`, `device`, `sessions`, `caps` (what is known of each), `timer`
 #![forbid(unsafe_code)]
 
 pub mod command;

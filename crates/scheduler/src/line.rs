@@ -197,6 +197,12 @@ impl Line {
             .collect()
     }
 
+    /// Some job of a class waits.
+    pub(crate) fn has_class(&self, priority: Priority) -> bool {
+        let of_class = (priority, 0)..=(priority, u64::MAX);
+        self.order.range(of_class).next().is_some()
+    }
+
     /// How many jobs of a bundle wait.
     pub(crate) fn count(&self, bundle: BundleIx) -> usize {
         self.counts[bundle.0]

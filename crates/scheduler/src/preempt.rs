@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 impl Scheduler {
     /// Gives the first waiting realtime job of a bundle a worker whose batch work can be paused for it.
     pub(crate) fn preempt(&mut self, bundle: BundleIx, now: Instant) -> bool {
-        if self.config.preemptions_max == 0 || self.places.of(bundle).ready == 0 {
+        let possible = self.config.preemptions_max > 0 && self.places.of(bundle).ready > 0;
+        if !possible || !self.line.has_class(Priority::Realtime) {
             return false;
         }
         let Some((rank, id)) = self.line.first(Wanted::Any(bundle)) else {

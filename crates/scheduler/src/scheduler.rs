@@ -19,7 +19,8 @@ use reel_domain::{
     AttemptId, BundleKey, DeviceId, Failure, FailureCode, FaultClass, JobId, JobStatus, Outcome,
     Rejection, SlotId, TenantName,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use rustc_hash::FxHashMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 /// The pool's mind. See the crate's documentation for how to drive it.
@@ -34,8 +35,10 @@ pub struct Scheduler {
     /// What the rules say about batches, by device and bundle; empty without rules.
     caps: Vec<Vec<BatchCap>>,
     pub(crate) places: Places,
+    /// They have changed since they were checked.
+    refiled: bool,
     /// Living jobs. Only looked up, never walked: its order is not defined.
-    pub(crate) jobs: HashMap<JobId, Entry>,
+    pub(crate) jobs: FxHashMap<JobId, Entry>,
     /// Living jobs of each tenant that has any.
     pub(crate) tenants: BTreeMap<TenantName, usize>,
     /// Living jobs that are held or being encoded; a drain waits for them.
@@ -56,8 +59,12 @@ pub struct Scheduler {
     pub(crate) inflation: u64,
     /// Bundles for which there may be a job and a worker that fit.
     pub(crate) touched: BTreeSet<BundleIx>,
-    /// A bundle may need a worker, or a place for one may be free.
+    /// A place for a worker may be free.
     pub(crate) claims_due: bool,
+    /// Bundles that may need a worker.
+    pub(crate) claimants: BTreeSet<BundleIx>,
+    /// Slots that became idle; whoever still is when jobs were given out may make room.
+    pub(crate) idled: Vec<usize>,
     /// Of those, one has waited long enough to get a busy worker's place.
     pub(crate) overtaken_too_often: bool,
     /// An empty slot may be filled.
@@ -77,6 +84,7 @@ impl Scheduler {
         let caps = caps(&config, specs, &menu);
         Self {
             places: Places::new(menu.len(), slots.len()),
+            refiled: false,
             line: Line::new(menu.len(), config.look_past_max, config.class_overtakes_max),
             config,
             largest_device_bytes: largest(specs),
@@ -84,7 +92,7 @@ impl Scheduler {
             slots,
             menu,
             caps,
-            jobs: HashMap::new(),
+            jobs: FxHashMap::default(),
             tenants: BTreeMap::new(),
             unsettled: 0,
             parked: BTreeMap::new(),
@@ -100,6 +108,8 @@ impl Scheduler {
             inflation: 0,
             touched: BTreeSet::new(),
             claims_due: false,
+            claimants: BTreeSet::new(),
+            idled: Vec::new(),
             overtaken_too_often: false,
             fill_due: true,
             reserved_due: false,
@@ -121,9 +131,8 @@ impl Scheduler {
             Input::Order(order) => self.obey(order, now),
         }
         self.settle(now);
-        debug_assert_eq!(
-            self.places,
-            self.places_anew(),
+        debug_assert!(
+            !std::mem::take(&mut self.refiled) || self.places == self.places_anew(),
             "slots are filed as they are"
         );
     }
@@ -365,7 +374,7 @@ impl Scheduler {
             self.line.insert(&waiting);
         }
         self.touched.insert(bundle);
-        self.claims_due = true;
+        self.claimants.insert(bundle);
     }
 
     /// The one end of a job.
@@ -562,13 +571,14 @@ impl Scheduler {
         if before == after {
             return;
         }
+        self.refiled = true;
         self.places.remove(index, before);
         self.places.add(index, after);
         match after {
             Standing::Vacant => (self.claims_due, self.fill_due) = (true, true),
             Standing::Idle { bundle, .. } => {
                 self.touched.insert(bundle);
-                self.claims_due = true;
+                self.idled.push(index);
             }
             // There may be room in its batch, or batch work to pause.
             Standing::Joinable { bundle, .. } | Standing::Full { bundle } => {

@@ -10,12 +10,13 @@
 //!     │                  ▼               ▼                       │ deadline missed, desync, fatal error,
 //!     ├──── exited ── Killing ◄──────────┴───────────────────────┘ cancel not honoured
 //!     │
-//!     └── delay over ── Backoff ◄── exited (unasked), from Starting, Ready, Killing
+//!     ├── delay over ── Backoff ◄── exited (unasked), from Starting, Ready, Killing
+//!     │
+//!     └── Reserved ◄── exited, and the memory or the turn of the spawn that follows is not free yet
 //! ```
 //!
 //! An exit is accepted in every state that has a process. A slot that is being emptied for another bundle
-//! remembers it in `next`, so that nobody else claims the place. If the memory or the turn to spawn is not free
-//! by then, the slot is Reserved until it is.
+//! remembers it in `next`, so that nobody else claims the place.
 
 use crate::bundle::BundleIx;
 use crate::carried::{Carried, Stage};

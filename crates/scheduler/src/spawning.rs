@@ -16,13 +16,11 @@ impl Scheduler {
         if !self.config.prewarm {
             return;
         }
-        for slot in self.places.vacant.clone() {
+        let mut from = 0;
+        while let Some(&slot) = self.places.vacant.range(from..).next() {
+            from = slot + 1;
             if self.places.on_the_way() >= self.config.spawns_max {
                 return;
-            }
-            if !self.places.vacant.contains(&slot) {
-                // The last place of its device was just taken.
-                continue;
             }
             let scarcest = self
                 .menu

@@ -1,21 +1,127 @@
-//! Input events per second of the scheduler, by devices and jobs: `cargo run --release --example throughput`.
-#![expect(clippy::print_stdout, reason = "the table is the purpose")]
+//! How fast the scheduler decides: alone, by the length of the queue; and with a simulated world around it.
+//!
+//! `cargo run --release -p reel-simulator --example throughput [alone|simulated]`
+#![expect(clippy::print_stdout, reason = "the tables are the purpose")]
 
-use reel_scheduler::{Batching, Config, DecisionHash, DeviceSpec, Scheduler};
+use reel_domain::AttemptId;
+use reel_scheduler::{
+    Batching, Config, DecisionHash, DeviceSpec, Input, Scheduler, WorkerEvent, WorkerId,
+};
 use reel_simulator::{BundleCost, Pattern, Scenario, Volume, draw, inputs, run};
 use std::time::{Duration, Instant};
 
 const SHAPES: usize = 8;
+const DEVICES: usize = 1_000;
+/// Steps of an attempt, each of which is an input.
+const STEPS: u32 = 20;
+/// Jobs that come and go while the queue has its length.
+const STEADY_JOBS: usize = 100_000;
+/// Times that each measurement is made.
+const RUNS: usize = 3;
+
+type Told = Vec<(Duration, Input)>;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let wanted = std::env::args().nth(1);
+    if wanted.as_deref() != Some("simulated") {
+        alone()?;
+    }
+    if wanted.as_deref() != Some("alone") {
+        simulated()?;
+    }
+    Ok(())
+}
+
+/// The scheduler without a world around it, while the queue keeps its length.
+fn alone() -> Result<(), Box<dyn std::error::Error>> {
+    println!(
+        "| queued jobs | inputs without steps | millions per second | inputs with steps | millions per second | decisions |"
+    );
+    println!("|---:|---:|---:|---:|---:|---|");
+    for queued in [100, 1_000, 10_000, 100_000, 1_000_000] {
+        let scenario = scenario(DEVICES, queued + STEADY_JOBS, queued)?;
+        let told = inputs(&scenario);
+        let stepped = with_steps(&told);
+        let (plain, decisions) = median_rate(&scenario, &told, queued);
+        let (all, _) = median_rate(&scenario, &stepped, queued);
+        println!(
+            "| {queued} | {} | {:.2} | {} | {:.2} | {decisions} |",
+            told.len(),
+            plain / 1e6,
+            stepped.len(),
+            all / 1e6
+        );
+    }
+    println!();
+    Ok(())
+}
+
+/// Inputs per second after the queue has been filled: the middle one of several runs.
+fn median_rate(scenario: &Scenario, told: &Told, queued: usize) -> (f64, DecisionHash) {
+    let mut runs: Vec<_> = (0..RUNS).map(|_| rate(scenario, told, queued)).collect();
+    runs.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    runs[RUNS / 2]
+}
+
+fn rate(scenario: &Scenario, told: &Told, queued: usize) -> (f64, DecisionHash) {
+    let keys = scenario.menu.iter().map(|cost| cost.key.clone()).collect();
+    let mut scheduler = Scheduler::new(scenario.config.clone(), &scenario.devices, keys);
+    let mut decisions = DecisionHash::default();
+    let start = Instant::now();
+    let mut inputs = told.clone().into_iter();
+    let mut feed = |(at, input): (Duration, Input)| {
+        scheduler.handle(input, start + at);
+        while let Some(command) = scheduler.poll_command() {
+            decisions.add(&command);
+        }
+    };
+    let is_submission = |input: &Input| matches!(input, Input::Submit(_));
+    let mut submitted = 0;
+    for (at, input) in inputs.by_ref() {
+        submitted += usize::from(is_submission(&input));
+        feed((at, input));
+        if submitted == queued {
+            break;
+        }
+    }
+    let count = inputs.len();
+    let begun = Instant::now();
+    inputs.for_each(feed);
+    (count as f64 / begun.elapsed().as_secs_f64(), decisions)
+}
+
+/// The same with a message for each step of each attempt.
+fn with_steps(told: &Told) -> Told {
+    let mut all = Vec::with_capacity(told.len() * 5);
+    for (at, input) in told {
+        all.push((*at, input.clone()));
+        if let Input::Worker {
+            worker,
+            event: WorkerEvent::Started { attempt },
+        } = input
+        {
+            all.extend(steps(*worker, *attempt).map(|step| (*at, step)));
+        }
+    }
+    all
+}
+
+fn steps(worker: WorkerId, attempt: AttemptId) -> impl Iterator<Item = Input> {
+    (1..=STEPS).map(move |step| Input::Worker {
+        worker,
+        event: WorkerEvent::Progress { attempt, step },
+    })
+}
+
+/// With a virtual clock and workers on paper.
+fn simulated() -> Result<(), Box<dyn std::error::Error>> {
     println!("| devices | jobs | events | events per second | real time (s) | decisions |");
     println!("|---:|---:|---:|---:|---:|---|");
     for (devices, jobs, backlog) in [
-        (10, 1_000, 100),
         (10, 10_000, 10_000),
-        (1_000, 100_000, 10_000),
-        (1_000, 1_000_000, 10_000),
-        (1_000, 1_000_000, 1_000_000),
+        (DEVICES, 100_000, 10_000),
+        (DEVICES, 1_000_000, 10_000),
+        (DEVICES, 1_000_000, 1_000_000),
     ] {
         let report = run(&scenario(devices, jobs, backlog)?);
         let rate = report.events as f64 / report.wall.as_secs_f64();
@@ -25,33 +131,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             report.wall.as_secs_f64(),
             report.decisions
         );
-    }
-    alone()
-}
-
-/// The scheduler without a world around it: the same million inputs three times.
-fn alone() -> Result<(), Box<dyn std::error::Error>> {
-    let scenario = scenario(1_000, 200_000, 10_000)?;
-    let told = inputs(&scenario);
-    println!(
-        "\n{} inputs at 1,000 devices, the scheduler alone:",
-        told.len()
-    );
-    for _ in 0..3 {
-        let inputs = told.clone();
-        let keys = scenario.menu.iter().map(|cost| cost.key.clone()).collect();
-        let mut scheduler = Scheduler::new(scenario.config.clone(), &scenario.devices, keys);
-        let mut decisions = DecisionHash::default();
-        let begun = Instant::now();
-        let count = inputs.len();
-        for (at, input) in inputs {
-            scheduler.handle(input, begun + at);
-            while let Some(command) = scheduler.poll_command() {
-                decisions.add(&command);
-            }
-        }
-        let rate = count as f64 / begun.elapsed().as_secs_f64();
-        println!("{rate:.0} inputs per second, decisions {decisions}");
     }
     Ok(())
 }
