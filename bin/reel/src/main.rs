@@ -6,6 +6,7 @@ mod baker;
 mod batch_rules;
 mod catalog;
 mod check;
+mod comparison;
 mod config;
 mod generate;
 mod replay;

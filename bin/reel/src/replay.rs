@@ -1,8 +1,9 @@
 //! `reel replay`: decides a recorded run again, or otherwise.
 #![expect(clippy::print_stdout, reason = "the answer is the purpose")]
 
+use crate::comparison::{self, Row};
 use crate::scheduling::{Batching, Eviction, GAIN_PERCENT};
-use crate::simulate;
+
 use anyhow::Context;
 use clap::Args;
 use reel_recording::Recording;
@@ -49,11 +50,11 @@ pub(crate) fn run_command(args: &ReplayArgs) -> anyhow::Result<()> {
     for device in &mut otherwise.devices {
         device.slots = args.k.unwrap_or(device.slots);
     }
-    let runs = [
-        ("what happened".to_owned(), observed.report),
-        ("simulated alike".to_owned(), run(&observed.scenario)),
-        ("simulated otherwise".to_owned(), run(&otherwise)),
-    ];
-    simulate::print(&runs);
+    let alike = run(&observed.scenario);
+    comparison::print(&[
+        Row::new("what happened", &observed.scenario, observed.report),
+        Row::new("simulated alike", &observed.scenario, alike),
+        Row::new("simulated otherwise", &otherwise, run(&otherwise)),
+    ]);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `[scheduler]` of `reel.toml`: who goes first, who makes room, who shares.
 
 use crate::config::{ConfigError, at_least_one};
+use clap::ValueEnum;
 use reel_domain::{BundleKey, TenantName};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -46,7 +47,7 @@ pub(crate) struct Scheduling {
 }
 
 /// `scheduler.batching`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Batching {
     /// One job at a time.
@@ -58,7 +59,7 @@ pub(crate) enum Batching {
 }
 
 /// `scheduler.eviction`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Eviction {
     /// The one that was used longest ago.
@@ -129,6 +130,14 @@ impl Batching {
                 gain_permille: percent as u64 * 10,
             },
         }
+    }
+}
+
+impl Eviction {
+    /// As it is written on the command line.
+    pub(crate) fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
 

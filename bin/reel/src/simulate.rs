@@ -1,12 +1,17 @@
 //! `reel simulate`: what would the scheduler do with traffic like this?
-#![expect(clippy::print_stdout, reason = "the table is the purpose")]
+#![expect(clippy::print_stdout, reason = "the paths are the answer")]
 
+use crate::comparison::{self, Row};
 use crate::scheduling::{Batching, Eviction, GAIN_PERCENT};
+use anyhow::Context;
 use clap::{Args, ValueEnum};
-use comfy_table::{CellAlignment, Table, presets};
-use reel_domain::BundleKey;
+use reel_domain::{BundleKey, Shape};
 use reel_scheduler::{Config, DeviceSpec};
-use reel_simulator::{BundleCost, Report, Scenario, Volume, draw, run};
+use reel_simulator::trace::{self, Trace};
+use reel_simulator::{BundleCost, Scenario, Volume, draw, plot, run, watch};
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Runs traffic through the scheduler on a virtual clock, once for each policy and each K.
@@ -51,6 +56,18 @@ pub(crate) struct SimulateArgs {
     /// Seed of the traffic
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Take the arrivals of this file (CSV: at_s, shape, tenant, priority) instead of a pattern
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pattern", "jobs", "rate", "shapes", "tenants", "seed"])]
+    trace: Option<PathBuf>,
+    /// Only write the arrivals of the pattern to this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "plot"])]
+    write_trace: Option<PathBuf>,
+    /// Draw hit-rate.svg, waits.svg and, of the last run, timeline.svg into this folder
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
+    /// Minutes of the run that timeline.svg shows
+    #[arg(long, default_value_t = 10.0, value_name = "M", requires = "plot")]
+    plot_minutes: f64,
 }
 
 /// `--pattern`
@@ -66,6 +83,8 @@ enum Pattern {
     Cyclic,
     /// One tenant asks for half of everything.
     Hog,
+    /// Half of the jobs are segments of sessions, one after the other.
+    Sessions,
 }
 
 impl From<Pattern> for reel_simulator::Pattern {
@@ -76,124 +95,156 @@ impl From<Pattern> for reel_simulator::Pattern {
             Pattern::Day => Self::Day,
             Pattern::Cyclic => Self::Cyclic,
             Pattern::Hog => Self::Hog,
+            Pattern::Sessions => Self::Sessions,
         }
     }
 }
 
 pub(crate) fn run_command(args: &SimulateArgs) -> anyhow::Result<()> {
-    let scenario = scenario(args)?;
+    let scenario = args.scenario()?;
+    if let Some(path) = &args.write_trace {
+        return write_trace(path, &scenario);
+    }
+    let mut rows = Vec::new();
     let mut runs = Vec::new();
     for &eviction in &args.eviction {
         for &k in &args.k {
-            let mut scenario = scenario.clone();
-            scenario.config.eviction = eviction.into();
-            for device in &mut scenario.devices {
-                device.slots = k;
-            }
-            let policy = eviction
-                .to_possible_value()
-                .map(|value| value.get_name().to_owned());
-            let name = format!("{} K={k}", policy.unwrap_or_default());
-            runs.push((name, run(&scenario)));
+            let scenario = with(&scenario, eviction, k);
+            let policy = eviction.name();
+            let row = Row::new(format!("{policy} K={k}"), &scenario, run(&scenario));
+            runs.push(plot::Run {
+                policy,
+                k,
+                report: row.report.clone(),
+                optimum: row.optimum,
+            });
+            rows.push(row);
         }
     }
-    print(&runs);
+    comparison::print(&rows);
+    if let Some(folder) = &args.plot {
+        args.draw(folder, &runs, &scenario)?;
+    }
     Ok(())
 }
 
-fn scenario(args: &SimulateArgs) -> anyhow::Result<Scenario> {
-    let seconds = |value: f64| {
-        Duration::try_from_secs_f64(value).map_err(|error| anyhow::anyhow!("{value} s: {error}"))
-    };
-    anyhow::ensure!(
-        args.shapes > 0 && args.devices > 0,
-        "there must be a shape and a device"
-    );
-    anyhow::ensure!(
-        (0.0..=1.0).contains(&args.batch_share),
-        "--batch-share is between 0 and 1"
-    );
-    let service = seconds(args.service)?;
-    anyhow::ensure!(!service.is_zero(), "--service must be above 0");
-    let mut menu = Vec::new();
-    for (index, &spawn) in args.spawn.iter().cycle().take(args.shapes).enumerate() {
-        menu.push(BundleCost {
-            key: BundleKey {
-                model: "model".parse()?,
-                shape: format!("64x64@{}f", 8 * index + 9).parse()?,
+fn with(scenario: &Scenario, eviction: Eviction, k: u32) -> Scenario {
+    let mut scenario = scenario.clone();
+    scenario.config.eviction = eviction.into();
+    for device in &mut scenario.devices {
+        device.slots = k;
+    }
+    scenario
+}
+
+fn write_trace(path: &Path, scenario: &Scenario) -> anyhow::Result<()> {
+    let shapes: Vec<_> = scenario.menu.iter().map(|cost| cost.key.shape).collect();
+    let file = File::create(path).with_context(|| path.display().to_string())?;
+    trace::write(BufWriter::new(file), &scenario.arrivals, &shapes)?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+fn seconds(value: f64) -> anyhow::Result<Duration> {
+    Duration::try_from_secs_f64(value).map_err(|error| anyhow::anyhow!("{value} s: {error}"))
+}
+
+impl SimulateArgs {
+    fn scenario(&self) -> anyhow::Result<Scenario> {
+        anyhow::ensure!(
+            self.shapes > 0 && self.devices > 0,
+            "there must be a shape and a device"
+        );
+        anyhow::ensure!(
+            (0.0..=1.0).contains(&self.batch_share),
+            "--batch-share is between 0 and 1"
+        );
+        let Trace { shapes, arrivals } = self.traffic()?;
+        let device = DeviceSpec {
+            slots: 1,
+            memory_bytes: 0,
+        };
+        Ok(Scenario {
+            config: Config {
+                queue_jobs_max: usize::MAX,
+                tenant_jobs_max: usize::MAX,
+                batching: self.batching.with_gain(GAIN_PERCENT),
+                ..Config::default()
             },
-            spawn: seconds(spawn)?,
-            service,
-            steps: 20,
-            batch_share: args.batch_share,
-            weights_bytes: 0,
-            private_bytes: 0,
+            devices: vec![device; self.devices],
+            menu: self.menu(&shapes)?,
+            batch_max: 8,
+            arrivals,
+        })
+    }
+
+    fn traffic(&self) -> anyhow::Result<Trace> {
+        match &self.trace {
+            Some(path) => {
+                let file = File::open(path).with_context(|| path.display().to_string())?;
+                trace::read(file).with_context(|| path.display().to_string())
+            }
+            None => self.drawn(),
+        }
+    }
+
+    fn drawn(&self) -> anyhow::Result<Trace> {
+        let capacity = self.devices as f64 / self.service;
+        let volume = Volume {
+            jobs: self.jobs,
+            rate: self.rate.unwrap_or(capacity * 0.75),
+            bundles: self.shapes,
+            tenants: self.tenants,
+            service: seconds(self.service)?,
+            seed: self.seed,
+        };
+        anyhow::ensure!(volume.rate > 0.0, "--rate must be above 0");
+        let shapes = (0..self.shapes).map(|index| format!("64x64@{}f", 8 * index + 9).parse());
+        Ok(Trace {
+            shapes: shapes.collect::<Result<_, _>>()?,
+            arrivals: draw(self.pattern.into(), volume),
+        })
+    }
+
+    fn menu(&self, shapes: &[Shape]) -> anyhow::Result<Vec<BundleCost>> {
+        let service = seconds(self.service)?;
+        anyhow::ensure!(!service.is_zero(), "--service must be above 0");
+        let costs = shapes.iter().zip(self.spawn.iter().cycle());
+        let menu = costs.map(|(&shape, &spawn)| {
+            Ok(BundleCost {
+                key: BundleKey {
+                    model: "model".parse()?,
+                    shape,
+                },
+                spawn: seconds(spawn)?,
+                service,
+                steps: 20,
+                batch_share: self.batch_share,
+                weights_bytes: 0,
+                private_bytes: 0,
+            })
         });
+        menu.collect()
     }
-    let capacity = args.devices as f64 / args.service;
-    let volume = Volume {
-        jobs: args.jobs,
-        rate: args.rate.unwrap_or(capacity * 0.75),
-        bundles: args.shapes,
-        tenants: args.tenants,
-        seed: args.seed,
-    };
-    anyhow::ensure!(volume.rate > 0.0, "--rate must be above 0");
-    let device = DeviceSpec {
-        slots: 1,
-        memory_bytes: 0,
-    };
-    Ok(Scenario {
-        config: Config {
-            queue_jobs_max: usize::MAX,
-            tenant_jobs_max: usize::MAX,
-            batching: args.batching.with_gain(GAIN_PERCENT),
-            ..Config::default()
-        },
-        devices: vec![device; args.devices],
-        menu,
-        batch_max: 8,
-        arrivals: draw(args.pattern.into(), volume),
-    })
-}
 
-/// Runs side by side.
-pub(crate) fn print(runs: &[(String, Report)]) {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_header([
-        "", "jobs", "refused", "at once", "wait p50", "p95", "p99", "longest", "spawns",
-        "spawning", "evicted", "joined", "busy",
-    ]);
-    for (name, report) in runs {
-        let [p50, p95, p99, longest] = report.waits.map(seconds);
-        let at_once = report.at_once as f64 / report.jobs.max(1) as f64 * 100.0;
-        table.add_row([
-            name.clone(),
-            report.jobs.to_string(),
-            report.rejections.to_string(),
-            format!("{at_once:.1} %"),
-            p50,
-            p95,
-            p99,
-            longest,
-            report.spawns.to_string(),
-            seconds(report.spawning),
-            report.counters.evictions.to_string(),
-            report.counters.merges.to_string(),
-            seconds(report.busy),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    println!("{table}");
-}
-
-fn seconds(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    match seconds {
-        0.0 => "0 s".into(),
-        _ if seconds < 10.0 => format!("{seconds:.2} s"),
-        _ => format!("{seconds:.0} s"),
+    /// Writes the pictures, that of the slots for the last run.
+    fn draw(&self, folder: &Path, runs: &[plot::Run], scenario: &Scenario) -> anyhow::Result<()> {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let mut pictures = vec![
+            ("hit-rate.svg", plot::hit_rate(runs)?),
+            ("waits.svg", plot::waits(runs)?),
+        ];
+        if let (Some(&eviction), Some(&k)) = (self.eviction.last(), self.k.last()) {
+            let scenario = with(scenario, eviction, k);
+            let (_, timeline) = watch(&scenario, seconds(self.plot_minutes * 60.0)?);
+            let name = format!("{} K={k}", eviction.name());
+            pictures.push(("timeline.svg", plot::slots(&name, &scenario, &timeline)?));
+        }
+        for (name, picture) in pictures {
+            let path = folder.join(name);
+            fs::write(&path, picture).with_context(|| path.display().to_string())?;
+            println!("{}", path.display());
+        }
+        Ok(())
     }
 }

@@ -163,6 +163,7 @@ fn scenario(
         rate: devices as f64 / service.as_secs_f64(),
         bundles: SHAPES,
         tenants: 100,
+        service,
         seed: 1,
     };
     let mut arrivals = draw(Pattern::Zipf, volume);

@@ -75,11 +75,20 @@ struct Observer {
     decisions: DecisionHash,
     batch_max: u32,
     last: Duration,
-    spawning: BTreeMap<WorkerId, (usize, Duration)>,
+    spawning: BTreeMap<WorkerId, Spawn>,
+    hot: BTreeMap<WorkerId, usize>,
     running: BTreeMap<WorkerId, usize>,
     started: HashMap<AttemptId, Duration>,
     spawns: Vec<Mean>,
     services: Vec<Mean>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Spawn {
+    bundle: usize,
+    since: Duration,
+    /// The bundle had a worker already.
+    more: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -100,6 +109,7 @@ impl Observer {
             batch_max: 1,
             last: Duration::ZERO,
             spawning: BTreeMap::new(),
+            hot: BTreeMap::new(),
             running: BTreeMap::new(),
             started: HashMap::new(),
             spawns: vec![Mean::default(); menu.len()],
@@ -123,6 +133,8 @@ impl Observer {
         };
         self.jobs.insert(work.id, self.arrivals.len());
         self.tally.adds(at);
+        self.tally
+            .finds(self.hot.values().any(|&hot| hot == bundle));
         self.arrivals.push(Arrival {
             at,
             bundle,
@@ -136,8 +148,10 @@ impl Observer {
         match event {
             WorkerEvent::Ready { engine } => {
                 self.batch_max = self.batch_max.max(engine.batch_max);
-                if let Some((bundle, since)) = self.spawning.remove(&worker) {
-                    self.spawns[bundle].add(at - since);
+                if let Some(spawn) = self.spawning.remove(&worker) {
+                    self.spawns[spawn.bundle].add(at - spawn.since);
+                    self.tally.spends(at - spawn.since, spawn.more);
+                    self.hot.insert(worker, spawn.bundle);
                 }
             }
             WorkerEvent::Started { attempt } => {
@@ -153,6 +167,8 @@ impl Observer {
             }
             WorkerEvent::Cancelled { .. } | WorkerEvent::Failed { .. } => self.leaves(at, worker),
             WorkerEvent::SpawnFailed | WorkerEvent::Exited(_) => {
+                self.spawning.remove(&worker);
+                self.hot.remove(&worker);
                 self.running.remove(&worker);
                 self.tally.busy_ends(at, worker, true);
             }
@@ -174,8 +190,7 @@ impl Observer {
         match command {
             Command::Refuse { .. } => self.tally.rejections += 1,
             Command::Spawn { worker, bundle, .. } => {
-                self.spawning.insert(*worker, (self.places[bundle], at));
-                self.tally.spawns(Duration::ZERO);
+                self.spawns(*worker, self.places[bundle], at);
             }
             Command::Generate {
                 worker, attempt, ..
@@ -185,12 +200,30 @@ impl Observer {
                     self.tally.begins(job, at, *worker);
                 }
             }
+            Command::Stop { worker } | Command::Kill { worker, .. } => {
+                self.spawning.remove(worker);
+                self.hot.remove(worker);
+            }
             Command::End { .. } => self.tally.ends(),
             _ => {}
         }
     }
 
-    fn costs(&mut self, scheduler: &Scheduler) -> Vec<BundleCost> {
+    fn spawns(&mut self, worker: WorkerId, bundle: usize, since: Duration) {
+        let starting = self.spawning.values().map(|spawn| spawn.bundle);
+        let more = starting
+            .chain(self.hot.values().copied())
+            .any(|of| of == bundle);
+        let spawn = Spawn {
+            bundle,
+            since,
+            more,
+        };
+        self.spawning.insert(worker, spawn);
+        self.tally.spawns();
+    }
+
+    fn costs(&self, scheduler: &Scheduler) -> Vec<BundleCost> {
         let costs = self.menu.iter().enumerate().map(|(place, key)| {
             let profile = scheduler.profile(key).unwrap_or_default();
             let Profile {
@@ -208,11 +241,7 @@ impl Observer {
                 private_bytes,
             }
         });
-        let costs: Vec<_> = costs.collect();
-        for spawns in &self.spawns {
-            self.tally.spends(spawns.sum);
-        }
-        costs
+        costs.collect()
     }
 }
 

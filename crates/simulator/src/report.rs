@@ -17,14 +17,18 @@ pub struct Report {
     pub rejections: usize,
     /// Of these, ended.
     pub ended: usize,
-    /// Arrival to the start of the attempt: the middle one, the 95th and the 99th of a hundred, the longest.
-    pub waits: [Duration; 4],
+    /// Arrival to the start of the first attempt, of all jobs that were begun, the shortest first.
+    pub waits: Vec<Duration>,
     /// Jobs that found a hot worker with room at once.
     pub at_once: usize,
+    /// Jobs that found a hot worker, with work or without.
+    pub hot: usize,
     /// Workers spawned.
     pub spawns: usize,
     /// Time spent in spawns.
     pub spawning: Duration,
+    /// Of that, for bundles that had a worker already: what waits less by it, no offline optimum knows.
+    pub spawning_more: Duration,
     /// Time in which workers had work.
     pub busy: Duration,
     /// Virtual time from the first to the last event.
@@ -39,6 +43,16 @@ pub struct Report {
     pub wall: Duration,
 }
 
+impl Report {
+    /// The wait that so many percent of the jobs did not exceed; 100: the longest.
+    #[must_use]
+    pub fn wait(&self, percent: usize) -> Duration {
+        let place = self.waits.len() * percent / 100;
+        let place = place.min(self.waits.len().saturating_sub(1));
+        self.waits.get(place).copied().unwrap_or_default()
+    }
+}
+
 /// What is written down while a run goes on.
 #[derive(Debug)]
 pub(crate) struct Tally {
@@ -47,8 +61,10 @@ pub(crate) struct Tally {
     ended: usize,
     pub(crate) rejections: usize,
     pub(crate) events: u64,
+    hot: usize,
     spawns: usize,
     spawning: Duration,
+    spawning_more: Duration,
     busy: Duration,
     busy_since: BTreeMap<WorkerId, Duration>,
 }
@@ -61,8 +77,10 @@ impl Tally {
             ended: 0,
             rejections: 0,
             events: 0,
+            hot: 0,
             spawns: 0,
             spawning: Duration::ZERO,
+            spawning_more: Duration::ZERO,
             busy: Duration::ZERO,
             busy_since: BTreeMap::new(),
         }
@@ -90,17 +108,25 @@ impl Tally {
         self.waits.push(None);
     }
 
+    /// A job arrives while a worker of its bundle is READY, or while none is.
+    pub(crate) fn finds(&mut self, hot: bool) {
+        self.hot += usize::from(hot);
+    }
+
     pub(crate) const fn ends(&mut self) {
         self.ended += 1;
     }
 
-    pub(crate) fn spends(&mut self, spawning: Duration) {
-        self.spawning += spawning;
+    pub(crate) const fn spawns(&mut self) {
+        self.spawns += 1;
     }
 
-    pub(crate) fn spawns(&mut self, time: Duration) {
-        self.spawns += 1;
-        self.spawning += time;
+    /// Time of one spawn; `more`: of a bundle that had a worker already.
+    pub(crate) fn spends(&mut self, spawning: Duration, more: bool) {
+        self.spawning += spawning;
+        if more {
+            self.spawning_more += spawning;
+        }
     }
 
     pub(crate) fn report(
@@ -113,18 +139,16 @@ impl Tally {
     ) -> Report {
         let mut waits: Vec<Duration> = self.waits.into_iter().flatten().collect();
         waits.sort_unstable();
-        let at = |share: usize| {
-            let place = (waits.len() * share / 100).min(waits.len().saturating_sub(1));
-            waits.get(place).copied().unwrap_or_default()
-        };
         Report {
             jobs: scenario.arrivals.len(),
             rejections: self.rejections,
             ended: self.ended,
-            waits: [at(50), at(95), at(99), at(100)],
-            at_once: waits.iter().take_while(|wait| **wait < AT_ONCE).count(),
+            at_once: waits.partition_point(|wait| *wait < AT_ONCE),
+            waits,
+            hot: self.hot,
             spawns: self.spawns,
             spawning: self.spawning,
+            spawning_more: self.spawning_more,
             busy: self.busy,
             span,
             counters,

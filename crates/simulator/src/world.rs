@@ -5,8 +5,9 @@
 //! on one device share it: two that are busy at once are half as fast.
 
 use crate::report::{Report, Tally};
+use crate::timeline::Timeline;
 use crate::traffic::Arrival;
-use reel_domain::{AttemptId, BundleKey, JobId, Mode};
+use reel_domain::{AttemptId, BundleKey, JobId, Mode, SlotId};
 use reel_recording::{Header, Recorder};
 use reel_scheduler::{
     Batching, BundleOffer, BundleStanding, Command, Config, DecisionHash, DeviceSpec, EngineFacts,
@@ -70,10 +71,19 @@ enum Happening {
     Encoded(AttemptId),
 }
 
+/// How far a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    Hot,
+    Leaving,
+}
+
 #[derive(Debug)]
 struct Actor {
     device: usize,
     bundle: usize,
+    stage: Stage,
     /// Attempts with the work that is left of each, as time alone on the worker.
     attempts: Vec<(AttemptId, Duration)>,
     /// Those that wait for others to be through.
@@ -88,6 +98,7 @@ struct Actor {
 struct World<'a> {
     scenario: &'a Scenario,
     scheduler: Scheduler,
+    /// When the run really began; virtual time is counted from there, as only differences count.
     start: Instant,
     now: Duration,
     future: BinaryHeap<Reverse<(Duration, u64, Happening)>>,
@@ -95,6 +106,8 @@ struct World<'a> {
     actors: BTreeMap<WorkerId, Actor>,
     /// The workers on each device.
     on_device: Vec<Vec<WorkerId>>,
+    /// Hot workers of each bundle.
+    hot: Vec<usize>,
     bundles: HashMap<BundleKey, usize>,
     /// What was decided and is still to be done.
     decided: VecDeque<Command>,
@@ -102,6 +115,8 @@ struct World<'a> {
     hash: DecisionHash,
     /// Everything that the scheduler was told, if that is wanted.
     told: Option<Vec<(Duration, Input)>>,
+    /// What the workers did, if that is wanted.
+    timeline: Option<Timeline>,
     /// Takes it down in a file, if that is wanted.
     recorder: Option<Recorder>,
 }
@@ -109,13 +124,20 @@ struct World<'a> {
 /// Runs a scenario to its end.
 #[must_use]
 pub fn run(scenario: &Scenario) -> Report {
-    let begun = Instant::now();
     let mut world = World::new(scenario);
-    world.open();
-    while let Some(at) = world.next_time() {
-        world.advance(at);
-    }
-    world.finish(begun)
+    world.play();
+    world.report()
+}
+
+/// Runs a scenario to its end, and writes down what the workers did in the beginning, as long as `window`.
+#[must_use]
+pub fn watch(scenario: &Scenario, window: Duration) -> (Report, Timeline) {
+    let mut world = World::new(scenario);
+    world.timeline = Some(Timeline::new(window));
+    world.play();
+    let timeline = world.timeline.take();
+    let timeline = timeline.unwrap_or_else(|| Timeline::new(window));
+    (world.report(), timeline)
 }
 
 /// Runs a scenario to its end, and gives back everything that the scheduler was told, and when.
@@ -123,10 +145,7 @@ pub fn run(scenario: &Scenario) -> Report {
 pub fn inputs(scenario: &Scenario) -> Vec<(Duration, Input)> {
     let mut world = World::new(scenario);
     world.told = Some(Vec::new());
-    world.open();
-    while let Some(at) = world.next_time() {
-        world.advance(at);
-    }
+    world.play();
     world.told.unwrap_or_default()
 }
 
@@ -141,18 +160,14 @@ pub fn record(scenario: &Scenario, path: &Path) -> io::Result<Report> {
         menu: scenario.menu.iter().map(|cost| cost.key.clone()).collect(),
         started_at_ms: 0,
     };
-    let begun = Instant::now();
     let mut world = World::new(scenario);
     let recorder = Recorder::create(path, &header, world.start, u64::MAX)?;
     world.recorder = Some(recorder.waiting());
-    world.open();
-    while let Some(at) = world.next_time() {
-        world.advance(at);
-    }
+    world.play();
     if let Some(recorder) = world.recorder.take() {
         recorder.close()?;
     }
-    Ok(world.finish(begun))
+    Ok(world.report())
 }
 
 impl<'a> World<'a> {
@@ -162,30 +177,36 @@ impl<'a> World<'a> {
         Self {
             scheduler: Scheduler::new(scenario.config.clone(), &scenario.devices, keys),
             scenario,
-            start: begun_somewhere(),
+            start: Instant::now(),
             now: Duration::ZERO,
             future: BinaryHeap::new(),
             sequence: 0,
             actors: BTreeMap::new(),
             on_device: vec![Vec::new(); scenario.devices.len()],
+            hot: vec![0; scenario.menu.len()],
             bundles,
             tally: Tally::new(scenario.arrivals.len()),
             decided: VecDeque::new(),
             hash: DecisionHash::default(),
             told: None,
+            timeline: None,
             recorder: None,
         }
     }
 
-    fn finish(self, begun: Instant) -> Report {
+    /// From the first job to the last event.
+    fn play(&mut self) {
+        self.open();
+        while let Some(at) = self.next_time() {
+            self.advance(at);
+        }
+    }
+
+    fn report(self) -> Report {
         let counters = self.scheduler.counters();
-        self.tally.report(
-            self.scenario,
-            counters,
-            self.now,
-            self.hash,
-            begun.elapsed(),
-        )
+        let wall = self.start.elapsed();
+        self.tally
+            .report(self.scenario, counters, self.now, self.hash, wall)
     }
 
     /// The menu is baked, and the first job is on its way.
@@ -250,6 +271,7 @@ impl<'a> World<'a> {
                 if self.actors.contains_key(&worker) {
                     self.change(worker, |actor| actor.attempts.clear());
                     self.forget(worker);
+                    self.draw(|timeline, now| timeline.ends(worker, now));
                     let description = String::new();
                     self.says(worker, WorkerEvent::Exited(ExitReport { description }));
                 }
@@ -277,13 +299,17 @@ impl<'a> World<'a> {
             digest: RequestDigest(index as u64),
         };
         self.tally.arrives(index, arrival.at);
+        self.tally.finds(self.hot[arrival.bundle] > 0);
         self.decide(Input::Submit(work));
     }
 
     fn ready(&mut self, worker: WorkerId) {
-        if !self.actors.contains_key(&worker) {
+        let Some(actor) = self.actors.get_mut(&worker) else {
             return;
-        }
+        };
+        actor.stage = Stage::Hot;
+        self.hot[actor.bundle] += 1;
+        self.draw(|timeline, now| timeline.is_ready(worker, now));
         let engine = EngineFacts {
             batch_max: self.scenario.batch_max,
             continuous: true,
@@ -313,13 +339,20 @@ impl<'a> World<'a> {
         let mut through = None;
         self.change(worker, |actor| {
             let first = (0..actor.attempts.len()).min_by_key(|&index| actor.attempts[index].1);
-            through =
-                first.map(|first| (actor.attempts.remove(first).0, actor.attempts.is_empty()));
+            through = first.map(|first| {
+                let attempt = actor.attempts.remove(first).0;
+                // Who is paused goes on.
+                let idle = actor.attempts.is_empty() && actor.paused.is_empty();
+                (attempt, idle)
+            });
         });
         let Some((attempt, idle)) = through else {
             return;
         };
         self.tally.busy_ends(self.now, worker, idle);
+        if idle {
+            self.draw(|timeline, now| timeline.rests(worker, now));
+        }
         self.says(worker, WorkerEvent::Finished { attempt });
     }
 
@@ -364,6 +397,15 @@ impl<'a> World<'a> {
         }
     }
 
+    /// A worker takes nothing more.
+    fn cools(&mut self, worker: WorkerId) {
+        if let Some(actor) = self.actors.get_mut(&worker)
+            && std::mem::replace(&mut actor.stage, Stage::Leaving) == Stage::Hot
+        {
+            self.hot[actor.bundle] -= 1;
+        }
+    }
+
     fn forget(&mut self, worker: WorkerId) {
         if let Some(actor) = self.actors.remove(&worker) {
             self.on_device[actor.device].retain(|other| *other != worker);
@@ -393,6 +435,12 @@ impl<'a> World<'a> {
                 let at = now + step * number;
                 self.will(at, Happening::Pulse(worker, generation, number));
             }
+        }
+    }
+
+    fn draw(&mut self, line: impl FnOnce(&mut Timeline, Duration)) {
+        if let Some(timeline) = &mut self.timeline {
+            line(timeline, self.now);
         }
     }
 
@@ -439,13 +487,14 @@ impl<'a> World<'a> {
                 worker,
                 bundle,
                 slot,
-            } => self.spawn(worker, &bundle, slot.device.0 as usize),
+            } => self.spawn(worker, &bundle, slot),
             Command::Generate {
                 worker, attempt, ..
             } => self.generate(worker, attempt),
             Command::Pause { worker, attempt } => self.pause(worker, attempt, true),
             Command::Resume { worker, attempt } => self.pause(worker, attempt, false),
             Command::Stop { worker } | Command::Kill { worker, .. } => {
+                self.cools(worker);
                 self.will(self.now + EXIT, Happening::Exited(worker));
             }
             Command::Encode { attempt } => {
@@ -456,15 +505,19 @@ impl<'a> World<'a> {
         }
     }
 
-    fn spawn(&mut self, worker: WorkerId, key: &BundleKey, device: usize) {
+    fn spawn(&mut self, worker: WorkerId, key: &BundleKey, slot: SlotId) {
+        let device = slot.device.0 as usize;
         let bundle = self.bundles[key];
         let spawn = self.scenario.menu[bundle].spawn;
-        self.tally.spawns(spawn);
+        let serves = |actor: &Actor| actor.bundle == bundle && actor.stage != Stage::Leaving;
+        self.tally.spawns();
+        self.tally.spends(spawn, self.actors.values().any(serves));
         self.actors.insert(
             worker,
             Actor {
                 device,
                 bundle,
+                stage: Stage::Starting,
                 attempts: Vec::new(),
                 paused: Vec::new(),
                 at: self.now,
@@ -472,6 +525,7 @@ impl<'a> World<'a> {
             },
         );
         self.on_device[device].push(worker);
+        self.draw(|timeline, now| timeline.spawns(worker, slot, bundle, now));
         self.will(self.now + spawn, Happening::Ready(worker));
     }
 
@@ -486,6 +540,7 @@ impl<'a> World<'a> {
         let service = self.scenario.menu[actor.bundle].service;
         self.change(worker, |actor| actor.attempts.push((attempt, service)));
         self.tally.begins(job_index(attempt.job), self.now, worker);
+        self.draw(|timeline, now| timeline.begins(worker, now));
         let event = WorkerEvent::Started { attempt };
         self.tell(Input::Worker { worker, event });
     }
@@ -515,11 +570,6 @@ impl Actor {
 fn slowness(cost: &BundleCost, attempts: usize, busy: usize) -> f64 {
     let batch = 1.0 + attempts.saturating_sub(1) as f64 * (1.0 - cost.batch_share);
     batch * busy.max(1) as f64
-}
-
-/// Virtual time needs some beginning; only differences count.
-fn begun_somewhere() -> Instant {
-    Instant::now()
 }
 
 fn job_id(index: usize) -> JobId {

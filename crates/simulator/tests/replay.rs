@@ -25,6 +25,7 @@ fn scenario(jobs: usize) -> Scenario {
         rate: 0.8,
         bundles: menu.len(),
         tenants: 3,
+        service: Duration::from_secs(7),
         seed: 5,
     };
     let device = DeviceSpec {

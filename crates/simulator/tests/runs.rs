@@ -2,7 +2,9 @@
 
 use reel_domain::BundleKey;
 use reel_scheduler::{Batching, Config, DeviceSpec, Eviction};
-use reel_simulator::{BundleCost, Pattern, Report, Scenario, Volume, draw, run};
+use reel_simulator::{
+    BundleCost, Pattern, Report, Scenario, Volume, draw, optimum, plot, run, watch,
+};
 use std::time::Duration;
 
 const JOBS: usize = 2_000;
@@ -31,6 +33,7 @@ fn scenario(pattern: Pattern, spawns: &[u64], config: Config) -> Scenario {
         rate: 0.5,
         bundles: spawns.len(),
         tenants: 3,
+        service: Duration::from_secs(2),
         seed: 7,
     };
     let device = DeviceSpec {
@@ -71,7 +74,7 @@ fn every_job_ends_where_evictions_have_to_wait_for_their_budget() {
 fn the_same_run_decides_the_same() {
     let [one, other] = [(); 2].map(|()| ran(Pattern::Bursty, Config::default()));
     assert_eq!(one.decisions, other.decisions);
-    assert_eq!((one.events, one.waits), (other.events, other.waits));
+    assert_eq!((one.events, &one.waits), (other.events, &other.waits));
     let unlike = ran(Pattern::Zipf, Config::default());
     assert_ne!(one.decisions, unlike.decisions);
 }
@@ -129,9 +132,60 @@ fn one_tenants_flood_does_not_drown_the_others() {
     let report = run(&scenario);
     assert_eq!(report.ended, JOBS);
     // Two thirds of the jobs are of others; at half of the capacity theirs hardly wait.
-    assert!(
-        report.waits[0] < Duration::from_secs(20),
-        "{:?}",
-        report.waits
-    );
+    let middle = report.wait(50);
+    assert!(middle < Duration::from_secs(20), "{middle:?}");
+}
+
+#[test]
+fn pictures_name_what_they_show() {
+    let mut scenario = scenario(Pattern::Zipf, &[1, 10, 30], Config::default());
+    let (report, timeline) = watch(&scenario, Duration::from_secs(600));
+    let run = plot::Run {
+        policy: "lru".into(),
+        k: 2,
+        report,
+        optimum: optimum(&scenario),
+    };
+    let pictures = [
+        plot::hit_rate(std::slice::from_ref(&run)).expect("a picture"),
+        plot::waits(std::slice::from_ref(&run)).expect("a picture"),
+        plot::slots("lru K=2", &scenario, &timeline).expect("a picture"),
+    ];
+    let said = [
+        &["workers on each device (K)", "optimum", "lru", "100 %"],
+        &["wait (log scale)", "lru K=2", "100 ms", "1 s"],
+        &["time (min)", "device 1, slot 1", "64x64@25f", "is spawned"],
+    ];
+    for (picture, said) in pictures.iter().zip(said) {
+        for text in said {
+            assert!(picture.contains(text), "{text}");
+        }
+    }
+    // Nothing to see is no reason to fail.
+    scenario.arrivals.clear();
+    scenario.devices.clear();
+    let (report, timeline) = watch(&scenario, Duration::ZERO);
+    let none = plot::Run { report, ..run };
+    assert!(plot::hit_rate(std::slice::from_ref(&none)).is_ok());
+    assert!(plot::waits(std::slice::from_ref(&none)).is_ok());
+    assert!(plot::slots("nothing", &scenario, &timeline).is_ok());
+    assert!(plot::hit_rate(&[]).is_ok());
+}
+
+#[test]
+fn the_timeline_is_what_the_report_counts() {
+    let scenario = scenario(Pattern::Zipf, &[1, 1, 10, 10, 30, 30], Config::default());
+    let (report, timeline) = watch(&scenario, Duration::MAX);
+    assert_eq!(report.decisions, run(&scenario).decisions);
+    assert_eq!(timeline.stays.len(), report.spawns);
+    let spawning = timeline.stays.iter().filter_map(|stay| {
+        let ready = stay.ready?;
+        Some(ready - stay.spawned)
+    });
+    assert_eq!(spawning.sum::<Duration>(), report.spawning);
+    let busy = timeline.stays.iter().flat_map(|stay| &stay.busy);
+    let busy = busy.map(|(from, to)| to.expect("all jobs have ended") - *from);
+    assert_eq!(busy.sum::<Duration>(), report.busy);
+    let (_, beginning) = watch(&scenario, Duration::from_secs(60));
+    assert!(beginning.stays.len() < timeline.stays.len());
 }
