@@ -9,6 +9,7 @@ mod check;
 mod comparison;
 mod config;
 mod generate;
+mod plan;
 mod replay;
 mod scheduling;
 mod serve;
@@ -45,6 +46,8 @@ enum Command {
     Check(SettingsArgs),
     /// Ask a running server for one video
     Generate(generate::GenerateArgs),
+    /// Say how many workers, how much memory and which shapes suit a sample of traffic, before anything starts
+    Plan(PlanArgs),
     /// Try traffic and policies on a virtual clock, side by side
     Simulate(simulate::SimulateArgs),
     /// Decide a recorded run again, or otherwise
@@ -52,7 +55,7 @@ enum Command {
 }
 
 /// What overrides the configuration file.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct SettingsArgs {
     /// The configuration file [default: reel.toml, if it exists]
     #[arg(long, env = "REEL_CONFIG", value_name = "FILE")]
@@ -99,6 +102,25 @@ struct BakeArgs {
     /// Components that are compiled at a time [default: two, or one on a single core]
     #[arg(long, value_name = "N")]
     jobs: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+struct PlanArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Which devices serve [default: auto]
+    #[arg(long, env = "REEL_DEVICES", value_enum)]
+    devices: Option<config::Devices>,
+    #[command(flatten)]
+    sample: plan::SampleArgs,
+}
+
+impl PlanArgs {
+    fn load(&self) -> Result<Config, config::ConfigError> {
+        let mut config = self.settings.clone().load()?;
+        config.pool.devices = self.devices.unwrap_or(config.pool.devices);
+        Ok(config)
+    }
 }
 
 impl BakeArgs {
@@ -166,6 +188,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Check(args) => check::run(&args.load()?),
         Command::Generate(args) => generate::run(&args),
+        Command::Plan(args) => plan::run(&args.load()?, &args.sample),
         Command::Simulate(args) => simulate::run_command(&args),
         Command::Replay(args) => replay::run_command(&args),
     }
@@ -184,4 +207,15 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
         LogFormat::Json => log.json().init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_in_order() {
+        Cli::command().debug_assert();
+    }
 }

@@ -6,12 +6,14 @@
 //! - [`report`]: what came of it
 //! - [`timeline`]: what each worker did
 //! - [`optimum`](mod@optimum): what the least time of spawns would have been
+//! - [`plan`](mod@plan): what a deployment should look like
 //! - [`plot`]: pictures of all that
 //! - [`observed`]: a recorded run in the same figures, and as traffic to try otherwise
 #![forbid(unsafe_code)]
 
 pub mod observed;
 pub mod optimum;
+pub mod plan;
 pub mod plot;
 pub mod report;
 pub mod timeline;
@@ -21,6 +23,7 @@ pub mod world;
 
 pub use observed::{Observed, observe};
 pub use optimum::{Optimum, optimum};
+pub use plan::{Advice, Plan, plan};
 pub use report::Report;
 pub use timeline::{Stay, Timeline};
 pub use traffic::{Arrival, Pattern, Volume, draw};

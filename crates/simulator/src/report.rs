@@ -23,6 +23,8 @@ pub struct Report {
     pub at_once: usize,
     /// Jobs that found a hot worker, with work or without.
     pub hot: usize,
+    /// The same by bundle, in the menu's order.
+    pub bundles: Vec<OfBundle>,
     /// Workers spawned.
     pub spawns: usize,
     /// Time spent in spawns.
@@ -43,6 +45,40 @@ pub struct Report {
     pub wall: Duration,
 }
 
+/// The jobs of one bundle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OfBundle {
+    /// How many were begun.
+    pub jobs: usize,
+    /// Of these, those that found a hot worker.
+    pub hot: usize,
+    /// The middle wait of those.
+    pub wait_hot: Duration,
+    /// The middle wait of the others.
+    pub wait_cold: Duration,
+    /// All waits together.
+    pub waited: Duration,
+}
+
+impl OfBundle {
+    fn new(mut found: [Vec<Duration>; 2]) -> Self {
+        let [cold, hot] = &mut found;
+        let (wait_cold, wait_hot) = (middle(cold), middle(hot));
+        Self {
+            jobs: cold.len() + hot.len(),
+            hot: hot.len(),
+            wait_hot,
+            wait_cold,
+            waited: cold.iter().chain(hot.iter()).sum(),
+        }
+    }
+}
+
+fn middle(waits: &mut [Duration]) -> Duration {
+    waits.sort_unstable();
+    waits.get(waits.len() / 2).copied().unwrap_or_default()
+}
+
 impl Report {
     /// The wait that so many percent of the jobs did not exceed; 100: the longest.
     #[must_use]
@@ -61,7 +97,8 @@ pub(crate) struct Tally {
     ended: usize,
     pub(crate) rejections: usize,
     pub(crate) events: u64,
-    hot: usize,
+    /// By job: it found a hot worker.
+    hot: Vec<bool>,
     spawns: usize,
     spawning: Duration,
     spawning_more: Duration,
@@ -77,7 +114,7 @@ impl Tally {
             ended: 0,
             rejections: 0,
             events: 0,
-            hot: 0,
+            hot: Vec::with_capacity(jobs),
             spawns: 0,
             spawning: Duration::ZERO,
             spawning_more: Duration::ZERO,
@@ -108,9 +145,18 @@ impl Tally {
         self.waits.push(None);
     }
 
-    /// A job arrives while a worker of its bundle is READY, or while none is.
+    /// The next job arrives while a worker of its bundle is READY, or while none is.
     pub(crate) fn finds(&mut self, hot: bool) {
-        self.hot += usize::from(hot);
+        self.hot.push(hot);
+    }
+
+    fn bundles(&self, scenario: &Scenario) -> Vec<OfBundle> {
+        let mut waits = vec![[Vec::new(), Vec::new()]; scenario.menu.len()];
+        let jobs = scenario.arrivals.iter().zip(&self.waits).zip(&self.hot);
+        for ((arrival, wait), &hot) in jobs {
+            waits[arrival.bundle][usize::from(hot)].extend(*wait);
+        }
+        waits.into_iter().map(OfBundle::new).collect()
     }
 
     pub(crate) const fn ends(&mut self) {
@@ -137,6 +183,7 @@ impl Tally {
         decisions: DecisionHash,
         wall: Duration,
     ) -> Report {
+        let bundles = self.bundles(scenario);
         let mut waits: Vec<Duration> = self.waits.into_iter().flatten().collect();
         waits.sort_unstable();
         Report {
@@ -145,7 +192,8 @@ impl Tally {
             ended: self.ended,
             at_once: waits.partition_point(|wait| *wait < AT_ONCE),
             waits,
-            hot: self.hot,
+            hot: self.hot.iter().filter(|hot| **hot).count(),
+            bundles,
             spawns: self.spawns,
             spawning: self.spawning,
             spawning_more: self.spawning_more,

@@ -12,7 +12,7 @@ const SCHEMA: u32 = 1;
 
 /// The profiles by bundle id: of another bake or for another device nothing is known.
 #[derive(Debug)]
-pub(crate) struct Profiles {
+pub struct Profiles {
     path: PathBuf,
     known: BTreeMap<String, Profile>,
 }
@@ -36,7 +36,8 @@ struct Entry {
 
 impl Profiles {
     /// Reads what an earlier run left. A file that cannot be read is begun anew: everything in it can be learned again.
-    pub(crate) fn load(path: PathBuf) -> Self {
+    #[must_use]
+    pub fn load(path: PathBuf) -> Self {
         let known = match read(&path) {
             Ok(known) => known,
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
@@ -48,7 +49,9 @@ impl Profiles {
         Self { path, known }
     }
 
-    pub(crate) fn get(&self, bundle_id: &str) -> Profile {
+    /// What is known of a bundle; zeros where nothing is.
+    #[must_use]
+    pub fn get(&self, bundle_id: &str) -> Profile {
         self.known.get(bundle_id).copied().unwrap_or_default()
     }
 

@@ -1,0 +1,351 @@
+//! `reel plan`: K, memory, what to keep hot and what to give up, before anything starts.
+#![expect(clippy::print_stdout, reason = "the plan is the purpose")]
+
+use crate::baker;
+use crate::catalog;
+use crate::config::Config;
+use crate::startup;
+use anyhow::Context;
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use reel_bundle::{Cache, Model, State};
+use reel_domain::BundleKey;
+use reel_recording::Recording;
+use reel_scheduler::{DeviceSpec, Profile};
+use reel_simulator::plan::{Choice, ShapePlan};
+use reel_simulator::trace::{self, Trace};
+use reel_simulator::{Advice, Arrival, BundleCost, Pattern, Plan, Scenario, Volume, draw, plan};
+use reel_supervisor::Profiles;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Jobs of the traffic that is drawn where nobody gives a sample.
+const DRAWN_JOBS: usize = 5_000;
+/// How busy that traffic keeps the devices.
+const DRAWN_LOAD: f64 = 0.75;
+/// Workers on a device that are tried at most.
+const K_MAX: usize = 16;
+/// Steps of a job, for the cost of a step.
+const STEPS: u32 = 20;
+/// One of the units that memory is printed in.
+const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
+
+/// Where the sample of traffic comes from, and what is taken for granted where nothing was measured.
+#[derive(Debug, Args)]
+pub(crate) struct SampleArgs {
+    /// Traffic: arrivals in a CSV file, as `reel simulate --write-trace` makes them
+    #[arg(long, value_name = "FILE", conflicts_with = "recording")]
+    trace: Option<PathBuf>,
+    /// Traffic: what a server recorded [default: a drawn sample, few shapes with most of the jobs]
+    #[arg(long, value_name = "FILE")]
+    recording: Option<PathBuf>,
+    /// Seconds from spawn to READY of what nobody measured
+    #[arg(long, default_value_t = 24.0, value_name = "S")]
+    spawn: f64,
+    /// Seconds of one job of what nobody measured
+    #[arg(long, default_value_t = 7.0, value_name = "S")]
+    service: f64,
+}
+
+/// One line of the menu, as far as it is known.
+struct Known {
+    cost: BundleCost,
+    measured: bool,
+    baked: bool,
+}
+
+pub(crate) fn run(config: &Config, args: &SampleArgs) -> anyhow::Result<()> {
+    let models = catalog::load_models(config)?;
+    let devices = startup::find_devices(config)?;
+    let menu = args.menu(config, &models)?;
+    let specs = devices.iter().map(|device| DeviceSpec {
+        slots: 1,
+        memory_bytes: device.memory_bytes,
+    });
+    let scenario = Scenario {
+        config: config.scheduler()?,
+        devices: specs.collect(),
+        arrivals: args.traffic(&menu, devices.len())?,
+        menu: menu.iter().map(|known| known.cost.clone()).collect(),
+        batch_max: config.scheduler.batch_max,
+    };
+    print_menu(&menu);
+    let k_max = u32::try_from(menu.len().min(K_MAX))?;
+    let plan = plan(&scenario, k_max);
+    print_choices(&plan, &scenario);
+    print_shapes(&plan, &scenario);
+    print_advice(&plan, &scenario);
+    Ok(())
+}
+
+impl SampleArgs {
+    /// What each bundle of the menu costs: measured by an earlier run, or taken for granted.
+    fn menu(&self, config: &Config, models: &[Model]) -> anyhow::Result<Vec<Known>> {
+        let profiles = Profiles::load(config.paths.data_dir.join("profiles.json"));
+        let cache = Cache::new(config.cache_dir());
+        let needs = baker::requirements(config)?;
+        let mut menu = Vec::new();
+        for model in models {
+            for &shape in &model.menu.shapes {
+                let key = BundleKey {
+                    model: model.menu.name.clone(),
+                    shape,
+                };
+                let (profile, weights_bytes, baked) = match cache.state(model, shape, &needs) {
+                    State::Ready(bundle) => {
+                        let weights = bundle.manifest.weights_bytes();
+                        (profiles.get(&bundle.id), weights, true)
+                    }
+                    State::Missing | State::Stale(_) => (Profile::default(), 0, false),
+                };
+                menu.push(self.known(key, profile, weights_bytes, baked)?);
+            }
+        }
+        assume_memory(&mut menu);
+        Ok(menu)
+    }
+
+    fn known(
+        &self,
+        key: BundleKey,
+        profile: Profile,
+        weights_bytes: u64,
+        baked: bool,
+    ) -> anyhow::Result<Known> {
+        let or_assumed = |us: u64, assumed: f64| match us {
+            0 => Duration::try_from_secs_f64(assumed)
+                .with_context(|| format!("{assumed} s is not a time")),
+            us => Ok(Duration::from_micros(us)),
+        };
+        Ok(Known {
+            cost: BundleCost {
+                key,
+                spawn: or_assumed(profile.spawn_us, self.spawn)?,
+                service: or_assumed(profile.service_us, self.service)?,
+                steps: STEPS,
+                batch_share: batch_share(&profile),
+                weights_bytes,
+                private_bytes: profile.private_bytes,
+            },
+            measured: profile.spawn_us > 0 && profile.service_us > 0,
+            baked,
+        })
+    }
+
+    fn traffic(&self, menu: &[Known], devices: usize) -> anyhow::Result<Vec<Arrival>> {
+        if let Some(path) = &self.trace {
+            let named = || path.display().to_string();
+            let file = File::open(path).with_context(named)?;
+            return of_menu(trace::read(file).with_context(named)?, menu, path);
+        }
+        if let Some(path) = &self.recording {
+            let observed = reel_simulator::observe(Recording::open(path)?)?;
+            let shapes = observed.scenario.menu.iter().map(|cost| cost.key.shape);
+            let trace = Trace {
+                shapes: shapes.collect(),
+                arrivals: observed.scenario.arrivals,
+            };
+            return of_menu(trace, menu, path);
+        }
+        let service: Duration = menu.iter().map(|known| known.cost.service).sum();
+        let service = service / u32::try_from(menu.len())?;
+        Ok(draw(
+            Pattern::Zipf,
+            Volume {
+                jobs: DRAWN_JOBS,
+                rate: DRAWN_LOAD * devices as f64 / service.as_secs_f64(),
+                bundles: menu.len(),
+                tenants: 3,
+                service,
+                seed: 1,
+            },
+        ))
+    }
+}
+
+/// The arrivals by the places of the menu; a shape that is not on it is refused.
+fn of_menu(trace: Trace, menu: &[Known], path: &Path) -> anyhow::Result<Vec<Arrival>> {
+    let places = trace.shapes.iter().map(|shape| {
+        menu.iter()
+            .position(|known| known.cost.key.shape == *shape)
+            .with_context(|| format!("{}: {shape} is not on the menu", path.display()))
+    });
+    let places: Vec<usize> = places.collect::<Result<_, _>>()?;
+    let arrivals = trace.arrivals.into_iter().map(|arrival| Arrival {
+        bundle: places[arrival.bundle],
+        ..arrival
+    });
+    Ok(arrivals.collect())
+}
+
+/// What nobody measured is taken to need as much as the largest of its model.
+fn assume_memory(menu: &mut [Known]) {
+    for place in 0..menu.len() {
+        let key = &menu[place].cost.key;
+        let relatives = menu
+            .iter()
+            .filter(|other| other.cost.key.model == key.model);
+        let (weights, private) = relatives.fold((0, 0), |(weights, private), other| {
+            let cost = &other.cost;
+            (
+                cost.weights_bytes.max(weights),
+                cost.private_bytes.max(private),
+            )
+        });
+        let cost = &mut menu[place].cost;
+        cost.weights_bytes = weights;
+        if cost.private_bytes == 0 {
+            cost.private_bytes = private;
+        }
+    }
+}
+
+/// What a step of two has in common with two steps of one; nothing, where nobody measured it.
+fn batch_share(profile: &Profile) -> f64 {
+    let [one, two, ..] = profile.step_us;
+    if one == 0 || two == 0 {
+        return 0.0;
+    }
+    (2.0 - two as f64 / one as f64).clamp(0.0, 1.0)
+}
+
+fn print_menu(menu: &[Known]) {
+    let mut table = new_table(&["shape", "state", "spawn", "job", "weights", "beside", ""]);
+    for known in menu {
+        let cost = &known.cost;
+        table.add_row([
+            cost.key.to_string(),
+            if known.baked { "baked" } else { "not baked" }.to_owned(),
+            seconds(cost.spawn),
+            seconds(cost.service),
+            gib(cost.weights_bytes),
+            gib(cost.private_bytes),
+            if known.measured {
+                "measured"
+            } else {
+                "assumed"
+            }
+            .to_owned(),
+        ]);
+    }
+    println!("What is known of the menu:\n{table}\n");
+}
+
+fn print_choices(plan: &Plan, scenario: &Scenario) {
+    let mut table = new_table(&[
+        "K", "memory", "hot", "wait p50", "p95", "p99", "spawns", "starting", "",
+    ]);
+    for (place, choice) in plan.choices.iter().enumerate() {
+        table.add_row(cells(choice, plan.chosen == Some(place), scenario));
+    }
+    let jobs = scenario.arrivals.len();
+    let devices = scenario.devices.len();
+    println!("What K workers on each of {devices} devices do with {jobs} jobs:\n{table}\n");
+}
+
+fn cells(choice: &Choice, chosen: bool, scenario: &Scenario) -> Vec<String> {
+    let mut cells = vec![choice.k.to_string(), gib(choice.memory_bytes)];
+    match &choice.report {
+        None => cells.resize(8, "-".into()),
+        Some(report) => {
+            let hot = report.hot as f64 / report.jobs.max(1) as f64 * 100.0;
+            let time = report.span.as_secs_f64() * scenario.devices.len() as f64;
+            let starting = report.spawning.as_secs_f64() / time.max(f64::MIN_POSITIVE) * 100.0;
+            cells.push(format!("{hot:.1} %"));
+            cells.extend([50, 95, 99].map(|percent| seconds(report.wait(percent))));
+            cells.push(report.spawns.to_string());
+            cells.push(format!("{starting:.1} %"));
+        }
+    }
+    cells.push(match (chosen, &choice.report) {
+        (true, _) => "enough".into(),
+        (false, None) => "does not fit".into(),
+        (false, Some(_)) => String::new(),
+    });
+    cells
+}
+
+fn print_shapes(plan: &Plan, scenario: &Scenario) {
+    let mut table = new_table(&[
+        "shape",
+        "jobs",
+        "hot",
+        "wait hot",
+        "wait cold",
+        "if pinned, all wait",
+        "without it, others wait",
+        "",
+    ]);
+    for shape in &plan.shapes {
+        let share =
+            |part: usize, of: usize| format!("{:.1} %", part as f64 / of.max(1) as f64 * 100.0);
+        let of = shape.of;
+        table.add_row([
+            scenario.menu[shape.bundle].key.to_string(),
+            share(of.jobs, scenario.arrivals.len()),
+            share(of.hot, of.jobs),
+            seconds(of.wait_hot),
+            seconds(of.wait_cold),
+            seconds(shape.wait_pinned),
+            seconds(shape.wait_of_others[1]),
+            advice(shape).to_owned(),
+        ]);
+    }
+    if let Some(place) = plan.chosen {
+        println!("The shapes, with K = {}:\n{table}\n", plan.choices[place].k);
+    }
+}
+
+const fn advice(shape: &ShapePlan) -> &'static str {
+    match shape.advice {
+        Advice::Keep => "",
+        Advice::Pin => "pin",
+        Advice::Drop => "drop",
+        Advice::Unused => "nobody asks",
+    }
+}
+
+/// What to write into `reel.toml`.
+fn print_advice(plan: &Plan, scenario: &Scenario) {
+    let Some(place) = plan.chosen else {
+        println!("Not even one worker fits on a device.");
+        return;
+    };
+    println!("[pool]\nslots_per_device = {}", plan.choices[place].k);
+    let pins = plan.shapes.iter();
+    let pins = pins.filter(|shape| shape.advice == Advice::Pin);
+    let pins: Vec<_> = pins
+        .map(|shape| format!("\"{}\"", scenario.menu[shape.bundle].key))
+        .collect();
+    if !pins.is_empty() {
+        println!("\n[scheduler]\npinned = [{}]", pins.join(", "));
+    }
+}
+
+fn new_table(heading: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::UTF8_BORDERS_ONLY)
+        .set_header(heading);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn gib(bytes: u64) -> String {
+    match bytes {
+        0 => "-".into(),
+        _ => format!("{:.2} GiB", bytes as f64 / GIB),
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        _ if seconds < 0.005 => "0 s".into(),
+        _ if seconds < 10.0 => format!("{seconds:.2} s"),
+        _ => format!("{seconds:.0} s"),
+    }
+}
