@@ -8,6 +8,11 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BundleIx(pub(crate) usize);
 
+/// One visit; large, so that halved counts are not lost at once.
+pub(crate) const VISIT: u64 = 1_024;
+/// Visits, per bundle of the menu, after which all are halved.
+const VISITS_PER_BUNDLE: u64 = 64;
+
 /// One line of the menu.
 #[derive(Debug)]
 pub(crate) struct Bundle {
@@ -27,6 +32,10 @@ pub(crate) struct Bundle {
     pub(crate) overdue: bool,
     /// Joins that went past its best waiting job, since that waits.
     pub(crate) passed_by_joins: u32,
+    /// Its spawn time, as eviction counts it: follows what is measured once that has moved by a quarter.
+    pub(crate) settled_spawn_us: u64,
+    /// How often it was asked for while it had nothing to do, of late; see [`Menu::count_visit`].
+    pub(crate) visits: u64,
 }
 
 impl Bundle {
@@ -41,6 +50,8 @@ impl Bundle {
             overtaken: 0,
             overdue: false,
             passed_by_joins: 0,
+            settled_spawn_us: 0,
+            visits: 0,
         }
     }
 
@@ -51,6 +62,21 @@ impl Bundle {
 
     pub(crate) fn learn_spawn(&mut self, us: u64) {
         learn(&mut self.profile.spawn_us, us);
+        self.settle_price();
+    }
+
+    /// What is known of it was learned in an earlier run.
+    pub(crate) const fn know(&mut self, profile: Profile) {
+        self.profile = profile;
+        self.settle_price();
+    }
+
+    /// Two bundles whose spawns take about as long must not take turns in being the cheaper one because of noise.
+    const fn settle_price(&mut self) {
+        let (now, settled) = (self.profile.spawn_us, self.settled_spawn_us);
+        if now.abs_diff(settled) * 4 > settled {
+            self.settled_spawn_us = now;
+        }
     }
 
     pub(crate) fn learn_service(&mut self, us: u64) {
@@ -94,6 +120,8 @@ fn learn(known: &mut u64, sample: u64) {
 #[derive(Debug)]
 pub(crate) struct Menu {
     bundles: Vec<Bundle>,
+    /// Visits of all bundles since they were halved.
+    visits: u64,
     places: BTreeMap<BundleKey, BundleIx>,
 }
 
@@ -111,7 +139,27 @@ impl Menu {
                 Bundle::new(key, pinned)
             })
             .collect();
-        Self { bundles, places }
+        Self {
+            bundles,
+            visits: 0,
+            places,
+        }
+    }
+
+    /// Somebody asks for a bundle that had nothing to do: without a hot worker, that costs a spawn. Counts are
+    /// halved now and then, so that what is not asked for any more is forgotten (the reset of TinyLFU, Einziger,
+    /// Friedman and Manes 2017). `true`: they were just halved.
+    pub(crate) fn count_visit(&mut self, bundle: BundleIx) -> bool {
+        self[bundle].visits += VISIT;
+        self.visits += 1;
+        let halves = self.visits >= VISITS_PER_BUNDLE * self.bundles.len() as u64;
+        if halves {
+            self.visits /= 2;
+            for bundle in &mut self.bundles {
+                bundle.visits /= 2;
+            }
+        }
+        halves
     }
 
     pub(crate) fn find(&self, key: &BundleKey) -> Option<BundleIx> {
@@ -144,6 +192,19 @@ impl std::ops::IndexMut<BundleIx> for Menu {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_worker_is_worth_does_not_follow_every_measurement() {
+        let key = "tiny/64x64@17f".parse().expect("a bundle");
+        let mut bundle = Bundle::new(key, false);
+        bundle.learn_spawn(1_000);
+        assert_eq!(bundle.settled_spawn_us, 1_000);
+        bundle.learn_spawn(1_800);
+        assert_eq!(bundle.profile.spawn_us, 1_200);
+        assert_eq!(bundle.settled_spawn_us, 1_000, "within a quarter");
+        bundle.learn_spawn(2_000);
+        assert_eq!(bundle.settled_spawn_us, 1_400);
+    }
 
     #[test]
     fn the_gain_of_a_batch_is_its_throughput_over_the_smaller_one() {

@@ -8,6 +8,7 @@
 //! What stays empty is filled with the menu, so that first requests find a hot worker.
 
 use crate::bundle::BundleIx;
+use crate::config::Eviction;
 use crate::line::{Rank, Wanted};
 use crate::scheduler::Scheduler;
 use crate::slot::{Leaving, Ready, Slot};
@@ -75,7 +76,9 @@ impl Scheduler {
         }
         let (spawn, service) = self.times(bundle);
         let waiting = self.line.count(bundle) as u64;
-        waiting * service / workers > spawn
+        // With one more, what is left of the line when that is ready is done by so many more.
+        let saved = (waiting * service / workers).saturating_sub(spawn) / (workers + 1);
+        saved > spawn
     }
 
     /// Times of a spawn and of an attempt, measured or assumed, in microseconds.
@@ -123,7 +126,8 @@ impl Scheduler {
     /// Makes room by idle workers of one device: usually one, more where memory is short; none yet where the new
     /// worker can be started beside them.
     fn evict_idle(&mut self, bundle: BundleIx, now: Instant) -> bool {
-        let candidates: Vec<usize> = self.places.idle.iter().map(|&(_, slot)| slot).collect();
+        let mut candidates: Vec<usize> = self.places.idle.iter().map(|&(_, slot)| slot).collect();
+        candidates.sort_by_key(|&slot| !self.is_spare(slot));
         for &slot in &candidates {
             if !self.can_spawn_on(slot, bundle, now) || !self.may_evict(slot, bundle, now) {
                 continue;
@@ -146,11 +150,17 @@ impl Scheduler {
                 self.stop(other, None, now);
             }
             self.counters.evictions += victims.len() as u64;
-            self.inflation = self.inflation.max(self.slots[slot].price);
             self.stop(slot, Some(bundle), now);
             return true;
         }
         false
+    }
+
+    /// A worker whose bundle has others: nobody has to wait for a spawn when it goes.
+    pub(crate) fn is_spare(&self, slot: usize) -> bool {
+        let ready = self.slots[slot].ready();
+        let priced = self.config.eviction == Eviction::Priced;
+        priced && ready.is_some_and(|ready| self.places.of(ready.bundle).ready > 1)
     }
 
     /// An idle worker may go: it is not pinned, and was not just used (or somebody waits too long).

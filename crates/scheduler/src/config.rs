@@ -100,7 +100,8 @@ pub enum Batching {
 pub enum Eviction {
     /// The one that was used longest ago.
     Lru,
-    /// The one that is cheapest to bring back, aged: GreedyDual (Young 1994) on measured spawn times.
+    /// The one that is cheapest to bring back: its measured spawn time, as often as it was needed of late (weighted
+    /// least frequently used, with counts that are halved now and then).
     Priced,
 }
 

@@ -1,7 +1,7 @@
 //! What the events of workers mean: the slot machine's transitions, and what becomes of the work in a slot.
 
 use crate::WorkerId;
-use crate::bundle::BundleIx;
+use crate::bundle::{BundleIx, VISIT};
 use crate::carried::Stage;
 use crate::command::Command;
 use crate::config::Eviction;
@@ -394,11 +394,31 @@ impl Scheduler {
         }
     }
 
-    /// What it would cost to lose an idle worker of this bundle now.
+    /// What it would cost to lose an idle worker of this bundle now: its spawn, as often as that was needed of late
+    /// and once more, for what nobody has asked for yet.
     fn price(&self, bundle: BundleIx) -> u64 {
+        let known = &self.menu[bundle];
         match self.config.eviction {
             Eviction::Lru => 0,
-            Eviction::Priced => self.inflation + self.menu[bundle].profile.spawn_us,
+            Eviction::Priced => known.settled_spawn_us.saturating_mul(known.visits + VISIT) / VISIT,
+        }
+    }
+
+    /// A job of a bundle is accepted.
+    pub(crate) fn count_visit(&mut self, bundle: BundleIx) {
+        let of = self.places.of(bundle);
+        let has_work = self.line.has(bundle) || of.coming > 0 || of.idle.len() < of.ready;
+        if !has_work && self.menu.count_visit(bundle) {
+            self.price_again();
+        }
+    }
+
+    fn price_again(&mut self) {
+        for index in 0..self.slots.len() {
+            if let Some(bundle) = self.slots[index].ready().map(|ready| ready.bundle) {
+                let price = self.price(bundle);
+                self.alter(index, |slot| slot.price = price);
+            }
         }
     }
 }

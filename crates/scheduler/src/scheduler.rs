@@ -55,8 +55,6 @@ pub struct Scheduler {
     pub(crate) workers: BTreeMap<WorkerId, usize>,
     pub(crate) next_worker: u64,
     next_ticket: u64,
-    /// What an evicted worker was worth; later values are counted from there (GreedyDual's inflation).
-    pub(crate) inflation: u64,
     /// Bundles for which there may be a job and a worker that fit.
     pub(crate) touched: BTreeSet<BundleIx>,
     /// A place for a worker may be free.
@@ -105,7 +103,6 @@ impl Scheduler {
             workers: BTreeMap::new(),
             next_ticket: 0,
             next_worker: 0,
-            inflation: 0,
             touched: BTreeSet::new(),
             claims_due: false,
             claimants: BTreeSet::new(),
@@ -215,6 +212,7 @@ impl Scheduler {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         *self.tenants.entry(work.tenant.clone()).or_default() += 1;
+        self.count_visit(bundle);
         let begin_by = work.begin_within.map(|time| now + time);
         if let Some(begin_by) = begin_by {
             self.timers.set(Timer::Begin(work.id), begin_by);
@@ -454,7 +452,7 @@ impl Scheduler {
         bundle.failed = standing == BundleStanding::Failed;
         bundle.offer = match standing {
             BundleStanding::Offered(offer) => {
-                bundle.profile = offer.profile;
+                bundle.know(offer.profile);
                 Some(offer)
             }
             BundleStanding::Unbaked => None,

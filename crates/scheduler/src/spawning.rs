@@ -134,7 +134,6 @@ impl Scheduler {
             && let Some(victim) = self.least_valuable_beside(index)
         {
             self.counters.evictions += 1;
-            self.inflation = self.inflation.max(self.slots[victim].price);
             self.retire(victim, now);
         }
     }
@@ -154,7 +153,8 @@ impl Scheduler {
             let slot = &self.slots[other];
             let ready = slot.ready().filter(|ready| ready.leaving == Leaving::No)?;
             let evictable = !self.menu[ready.bundle].pinned;
-            evictable.then_some((!ready.is_idle(), slot.price, ready.used, other))
+            let value = (!self.is_spare(other), slot.price, ready.used);
+            evictable.then_some((!ready.is_idle(), value, other))
         });
         ready.min().map(|(.., other)| other)
     }

@@ -415,8 +415,12 @@ fn a_second_device_takes_the_overflow_of_a_busy_bundle_when_that_is_sooner() {
     bench.submit(1, &menu()[0]);
     bench.submit(2, &menu()[0]);
     assert_eq!(short(&bench.commands()), ["starting 1", "generate w0 1/1"]);
-    // A spawn took a second, and an attempt is taken to last as long until one was measured.
+    // A spawn took a second, and an attempt is taken to last as long until one was measured: with four that wait,
+    // three are left when a second worker is ready, and are done one and a half seconds sooner by two.
     bench.submit(3, &menu()[0]);
+    bench.submit(4, &menu()[0]);
+    assert!(bench.commands().is_empty());
+    bench.submit(5, &menu()[0]);
     assert_eq!(short(&bench.commands()), ["stop w2"]);
 }
 
