@@ -1,8 +1,9 @@
 //! Runs side by side.
-#![expect(clippy::print_stdout, reason = "the table is the purpose")]
 
+use crate::output::say;
 use comfy_table::{CellAlignment, Table, presets};
 use reel_simulator::{Optimum, Report, Scenario, optimum};
+use std::io;
 use std::time::Duration;
 
 /// One run of the table.
@@ -52,7 +53,7 @@ impl Row {
 }
 
 /// Runs side by side.
-pub(crate) fn print(rows: &[Row]) {
+pub(crate) fn print(rows: &[Row]) -> io::Result<()> {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY).set_header([
         "",
@@ -78,7 +79,7 @@ pub(crate) fn print(rows: &[Row]) {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    println!("{table}");
+    say(table)
 }
 
 fn times(spawning: Duration, optimum: Duration) -> String {

@@ -9,6 +9,7 @@ mod check;
 mod comparison;
 mod config;
 mod generate;
+mod output;
 mod plan;
 mod replay;
 mod scheduling;

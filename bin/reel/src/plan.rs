@@ -1,9 +1,9 @@
 //! `reel plan`: K, memory, what to keep hot and what to give up, before anything starts.
-#![expect(clippy::print_stdout, reason = "the plan is the purpose")]
 
 use crate::baker;
 use crate::catalog;
 use crate::config::Config;
+use crate::output::say;
 use crate::startup;
 use anyhow::Context;
 use clap::Args;
@@ -11,12 +11,15 @@ use comfy_table::{CellAlignment, Table, presets};
 use reel_bundle::{Cache, Model, State};
 use reel_domain::BundleKey;
 use reel_recording::Recording;
-use reel_scheduler::{DeviceSpec, Profile};
+use reel_scheduler::{DeviceSpec, Profile, assumed_private_bytes};
 use reel_simulator::plan::{Choice, ShapePlan};
 use reel_simulator::trace::{self, Trace};
-use reel_simulator::{Advice, Arrival, BundleCost, Pattern, Plan, Scenario, Volume, draw, plan};
+use reel_simulator::{
+    Advice, Arrival, BundleCost, Observed, Pattern, Plan, Scenario, Volume, draw, plan,
+};
 use reel_supervisor::Profiles;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,7 +61,8 @@ struct Known {
 pub(crate) fn run(config: &Config, args: &SampleArgs) -> anyhow::Result<()> {
     let models = catalog::load_models(config)?;
     let devices = startup::find_devices(config)?;
-    let menu = args.menu(config, &models)?;
+    let mut menu = args.menu(config, &models)?;
+    let arrivals = args.traffic(&mut menu, devices.len())?;
     let specs = devices.iter().map(|device| DeviceSpec {
         slots: 1,
         memory_bytes: device.memory_bytes,
@@ -66,16 +70,16 @@ pub(crate) fn run(config: &Config, args: &SampleArgs) -> anyhow::Result<()> {
     let scenario = Scenario {
         config: config.scheduler()?,
         devices: specs.collect(),
-        arrivals: args.traffic(&menu, devices.len())?,
+        arrivals,
         menu: menu.iter().map(|known| known.cost.clone()).collect(),
         batch_max: config.scheduler.batch_max,
     };
-    print_menu(&menu);
+    print_menu(&menu)?;
     let k_max = u32::try_from(menu.len().min(K_MAX))?;
     let plan = plan(&scenario, k_max);
-    print_choices(&plan, &scenario);
-    print_shapes(&plan, &scenario);
-    print_advice(&plan, &scenario);
+    print_choices(&plan, &scenario)?;
+    print_shapes(&plan, &scenario)?;
+    print_advice(&plan, &scenario)?;
     Ok(())
 }
 
@@ -133,7 +137,8 @@ impl SampleArgs {
         })
     }
 
-    fn traffic(&self, menu: &[Known], devices: usize) -> anyhow::Result<Vec<Arrival>> {
+    /// The sample; a recording also says what was measured in it.
+    fn traffic(&self, menu: &mut [Known], devices: usize) -> anyhow::Result<Vec<Arrival>> {
         if let Some(path) = &self.trace {
             let named = || path.display().to_string();
             let file = File::open(path).with_context(named)?;
@@ -141,6 +146,7 @@ impl SampleArgs {
         }
         if let Some(path) = &self.recording {
             let observed = reel_simulator::observe(Recording::open(path)?)?;
+            take_over(menu, &observed);
             let shapes = observed.scenario.menu.iter().map(|cost| cost.key.shape);
             let trace = Trace {
                 shapes: shapes.collect(),
@@ -164,6 +170,20 @@ impl SampleArgs {
     }
 }
 
+/// Costs that were seen in a recording, where no server has kept any.
+fn take_over(menu: &mut [Known], observed: &Observed) {
+    let seen = observed.scenario.menu.iter().zip(&observed.measured);
+    for (cost, _) in seen.filter(|(_, measured)| **measured) {
+        let same = menu
+            .iter_mut()
+            .find(|known| known.cost.key == cost.key && !known.measured);
+        if let Some(known) = same {
+            (known.cost.spawn, known.cost.service) = (cost.spawn, cost.service);
+            known.measured = true;
+        }
+    }
+}
+
 /// The arrivals by the places of the menu; a shape that is not on it is refused.
 fn of_menu(trace: Trace, menu: &[Known], path: &Path) -> anyhow::Result<Vec<Arrival>> {
     let places = trace.shapes.iter().map(|shape| {
@@ -179,7 +199,7 @@ fn of_menu(trace: Trace, menu: &[Known], path: &Path) -> anyhow::Result<Vec<Arri
     Ok(arrivals.collect())
 }
 
-/// What nobody measured is taken to need as much as the largest of its model.
+/// What nobody measured is taken to need as much as the scheduler takes it to.
 fn assume_memory(menu: &mut [Known]) {
     for place in 0..menu.len() {
         let key = &menu[place].cost.key;
@@ -196,7 +216,7 @@ fn assume_memory(menu: &mut [Known]) {
         let cost = &mut menu[place].cost;
         cost.weights_bytes = weights;
         if cost.private_bytes == 0 {
-            cost.private_bytes = private;
+            cost.private_bytes = private.max(assumed_private_bytes(weights));
         }
     }
 }
@@ -210,7 +230,7 @@ fn batch_share(profile: &Profile) -> f64 {
     (2.0 - two as f64 / one as f64).clamp(0.0, 1.0)
 }
 
-fn print_menu(menu: &[Known]) {
+fn print_menu(menu: &[Known]) -> io::Result<()> {
     let mut table = new_table(&["shape", "state", "spawn", "job", "weights", "beside", ""]);
     for known in menu {
         let cost = &known.cost;
@@ -229,10 +249,10 @@ fn print_menu(menu: &[Known]) {
             .to_owned(),
         ]);
     }
-    println!("What is known of the menu:\n{table}\n");
+    say(format!("What is known of the menu:\n{table}\n"))
 }
 
-fn print_choices(plan: &Plan, scenario: &Scenario) {
+fn print_choices(plan: &Plan, scenario: &Scenario) -> io::Result<()> {
     let mut table = new_table(&[
         "K", "memory", "hot", "wait p50", "p95", "p99", "spawns", "starting", "",
     ]);
@@ -241,7 +261,9 @@ fn print_choices(plan: &Plan, scenario: &Scenario) {
     }
     let jobs = scenario.arrivals.len();
     let devices = scenario.devices.len();
-    println!("What K workers on each of {devices} devices do with {jobs} jobs:\n{table}\n");
+    say(format!(
+        "What K workers on each of {devices} devices do with {jobs} jobs:\n{table}\n"
+    ))
 }
 
 fn cells(choice: &Choice, chosen: bool, scenario: &Scenario) -> Vec<String> {
@@ -266,7 +288,7 @@ fn cells(choice: &Choice, chosen: bool, scenario: &Scenario) -> Vec<String> {
     cells
 }
 
-fn print_shapes(plan: &Plan, scenario: &Scenario) {
+fn print_shapes(plan: &Plan, scenario: &Scenario) -> io::Result<()> {
     let mut table = new_table(&[
         "shape",
         "jobs",
@@ -293,8 +315,12 @@ fn print_shapes(plan: &Plan, scenario: &Scenario) {
         ]);
     }
     if let Some(place) = plan.chosen {
-        println!("The shapes, with K = {}:\n{table}\n", plan.choices[place].k);
+        say(format!(
+            "The shapes, with K = {}:\n{table}\n",
+            plan.choices[place].k
+        ))?;
     }
+    Ok(())
 }
 
 const fn advice(shape: &ShapePlan) -> &'static str {
@@ -307,20 +333,23 @@ const fn advice(shape: &ShapePlan) -> &'static str {
 }
 
 /// What to write into `reel.toml`.
-fn print_advice(plan: &Plan, scenario: &Scenario) {
+fn print_advice(plan: &Plan, scenario: &Scenario) -> io::Result<()> {
     let Some(place) = plan.chosen else {
-        println!("Not even one worker fits on a device.");
-        return;
+        return say("Not even one worker fits on a device.");
     };
-    println!("[pool]\nslots_per_device = {}", plan.choices[place].k);
+    say(format!(
+        "[pool]\nslots_per_device = {}",
+        plan.choices[place].k
+    ))?;
     let pins = plan.shapes.iter();
     let pins = pins.filter(|shape| shape.advice == Advice::Pin);
     let pins: Vec<_> = pins
         .map(|shape| format!("\"{}\"", scenario.menu[shape.bundle].key))
         .collect();
     if !pins.is_empty() {
-        println!("\n[scheduler]\npinned = [{}]", pins.join(", "));
+        say(format!("\n[scheduler]\npinned = [{}]", pins.join(", ")))?;
     }
+    Ok(())
 }
 
 fn new_table(heading: &[&str]) -> Table {

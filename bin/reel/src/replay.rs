@@ -1,7 +1,7 @@
 //! `reel replay`: decides a recorded run again, or otherwise.
-#![expect(clippy::print_stdout, reason = "the answer is the purpose")]
 
 use crate::comparison::{self, Row};
+use crate::output::say;
 use crate::scheduling::{Batching, Eviction, GAIN_PERCENT};
 
 use anyhow::Context;
@@ -28,14 +28,14 @@ pub(crate) struct ReplayArgs {
 
 pub(crate) fn run_command(args: &ReplayArgs) -> anyhow::Result<()> {
     let replay = Recording::open(&args.file)?.replay()?;
-    println!(
+    say(format!(
         "{} inputs over {:.1} s, {} decisions, hash {}: the same as recorded, {} checks",
         replay.inputs,
         replay.span.as_secs_f64(),
         replay.commands,
         replay.decisions,
         replay.checks
-    );
+    ))?;
     if args.eviction.is_none() && args.k.is_none() && args.batching.is_none() {
         return Ok(());
     }
@@ -55,6 +55,6 @@ pub(crate) fn run_command(args: &ReplayArgs) -> anyhow::Result<()> {
         Row::new("what happened", &observed.scenario, observed.report),
         Row::new("simulated alike", &observed.scenario, alike),
         Row::new("simulated otherwise", &otherwise, run(&otherwise)),
-    ]);
+    ])?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `reel simulate`: what would the scheduler do with traffic like this?
-#![expect(clippy::print_stdout, reason = "the paths are the answer")]
 
 use crate::comparison::{self, Row};
+use crate::output::say;
 use crate::scheduling::{Batching, Eviction, GAIN_PERCENT};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -121,7 +121,7 @@ pub(crate) fn run_command(args: &SimulateArgs) -> anyhow::Result<()> {
             rows.push(row);
         }
     }
-    comparison::print(&rows);
+    comparison::print(&rows)?;
     if let Some(folder) = &args.plot {
         args.draw(folder, &runs, &scenario)?;
     }
@@ -141,7 +141,7 @@ fn write_trace(path: &Path, scenario: &Scenario) -> anyhow::Result<()> {
     let shapes: Vec<_> = scenario.menu.iter().map(|cost| cost.key.shape).collect();
     let file = File::create(path).with_context(|| path.display().to_string())?;
     trace::write(BufWriter::new(file), &scenario.arrivals, &shapes)?;
-    println!("{}", path.display());
+    say(path.display())?;
     Ok(())
 }
 
@@ -243,7 +243,7 @@ impl SimulateArgs {
         for (name, picture) in pictures {
             let path = folder.join(name);
             fs::write(&path, picture).with_context(|| path.display().to_string())?;
-            println!("{}", path.display());
+            say(path.display())?;
         }
         Ok(())
     }

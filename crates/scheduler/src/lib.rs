@@ -56,6 +56,7 @@ pub use input::{
     BATCH_SIZES, BundleOffer, BundleStanding, EngineFacts, ExitReport, Input, Order, Profile,
     WorkerEvent,
 };
+pub use memory::assumed_private_bytes;
 pub use scheduler::Scheduler;
 pub use slot::{SlotPhase, SlotView};
 pub use work::{Merge, RequestDigest, Work};

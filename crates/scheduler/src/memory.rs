@@ -4,9 +4,6 @@ use crate::bundle::BundleIx;
 use crate::scheduler::Scheduler;
 use reel_domain::Rejection;
 
-/// What a worker is taken to need beside its weights, as a share of them, before any of its model was measured.
-const ASSUMED_SHARE_OF_WEIGHTS: u64 = 4;
-
 impl Scheduler {
     /// A worker of this bundle fits on the device of `slot`, beside what the other slots hold and will hold,
     /// once `without` are gone.
@@ -69,9 +66,15 @@ impl Scheduler {
         let relatives = self.menu.indices().map(|other| &self.menu[other]);
         let measured = relatives.filter(|other| other.key.model == of.key.model);
         let largest = measured.map(|other| other.profile.private_bytes).max();
-        let assumed = of.profile.weights_bytes / ASSUMED_SHARE_OF_WEIGHTS;
+        let assumed = assumed_private_bytes(of.profile.weights_bytes);
         largest.filter(|&bytes| bytes > 0).unwrap_or(assumed)
     }
+}
+
+/// What a worker is taken to need beside its weights before any of its model was measured, in bytes.
+#[must_use]
+pub const fn assumed_private_bytes(weights_bytes: u64) -> u64 {
+    weights_bytes / 4
 }
 
 /// Memory on one device.

@@ -26,6 +26,8 @@ pub struct Observed {
     pub report: Report,
     /// The same pool and the same jobs, to be run with other bounds.
     pub scenario: Scenario,
+    /// By bundle: a spawn and a job were seen, so that its costs are measured.
+    pub measured: Vec<bool>,
 }
 
 /// Reads a recording to its end.
@@ -48,6 +50,7 @@ pub fn observe(mut recording: Recording) -> Result<Observed, ReadError> {
             observer.does(at, &command);
         }
     }
+    let measured = observer.measured();
     let scenario = Scenario {
         config: header.config,
         devices: header.devices,
@@ -62,7 +65,11 @@ pub fn observe(mut recording: Recording) -> Result<Observed, ReadError> {
         observer.decisions,
         begun.elapsed(),
     );
-    Ok(Observed { report, scenario })
+    Ok(Observed {
+        report,
+        scenario,
+        measured,
+    })
 }
 
 #[derive(Debug)]
@@ -221,6 +228,13 @@ impl Observer {
         };
         self.spawning.insert(worker, spawn);
         self.tally.spawns();
+    }
+
+    fn measured(&self) -> Vec<bool> {
+        let pairs = self.spawns.iter().zip(&self.services);
+        pairs
+            .map(|(spawns, services)| spawns.count > 0 && services.count > 0)
+            .collect()
     }
 
     fn costs(&self, scheduler: &Scheduler) -> Vec<BundleCost> {

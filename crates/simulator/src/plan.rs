@@ -157,7 +157,9 @@ fn shape(scenario: &Scenario, report: &Report, bundle: usize) -> ShapePlan {
     if of.jobs == 0 {
         return plan;
     }
-    plan.wait_pinned = mean_wait(&run(&pinned(scenario, bundle)));
+    if let Some(report) = pinned(scenario, bundle).map(|pinned| run(&pinned)) {
+        plan.wait_pinned = mean_wait(&report);
+    }
     plan.wait_of_others[1] = mean_of_others(&run(&without(scenario, bundle)), bundle);
     let is_rare = of.jobs * 100 <= report.jobs * RARE_PERCENT;
     plan.advice = match is_rare && is_shorter(plan.wait_of_others[1], as_it_is) {
@@ -177,11 +179,14 @@ fn advise_best_pin(plans: &mut [ShapePlan], wait: Duration) {
     }
 }
 
-fn pinned(scenario: &Scenario, bundle: usize) -> Scenario {
+/// One slot must be left to others.
+fn pinned(scenario: &Scenario, bundle: usize) -> Option<Scenario> {
     let mut scenario = scenario.clone();
     let key = scenario.menu[bundle].key.clone();
     scenario.config.pinned.push(key);
-    scenario
+    let pinned = scenario.config.pinned.len();
+    let mut slots = scenario.devices.iter().map(|device| device.slots as usize);
+    slots.all(|slots| slots > pinned).then_some(scenario)
 }
 
 fn without(scenario: &Scenario, bundle: usize) -> Scenario {

@@ -165,7 +165,11 @@ fn pictures_name_what_they_show() {
     scenario.arrivals.clear();
     scenario.devices.clear();
     let (report, timeline) = watch(&scenario, Duration::ZERO);
-    let none = plot::Run { report, ..run };
+    let none = plot::Run {
+        report,
+        optimum: optimum(&scenario),
+        ..run
+    };
     assert!(plot::hit_rate(std::slice::from_ref(&none)).is_ok());
     assert!(plot::waits(std::slice::from_ref(&none)).is_ok());
     assert!(plot::slots("nothing", &scenario, &timeline).is_ok());
