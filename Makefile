@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: setup build run test lint rust-test python-test e2e docs bench quality clean
+.PHONY: setup build run test lint rust-test python-test e2e docs bench bench-scheduler quality clean
 
 PROMPT ?= a red circle moving right on a black background
 LISTEN ?= 127.0.0.1:8000
@@ -61,6 +61,13 @@ bench: build
 	cargo build --release --locked --package reel-bench
 	target/release/reel bake $(BENCH_CACHE)
 	target/release/reel-bench $(BENCH_CACHE) --json target/bench.json $(BENCH_ARGS)
+	$(MAKE) bench-scheduler
+
+# Inputs per second, a million-input recording three times, spawns over the offline optimum.
+bench-scheduler:
+	cargo run --release --locked --package reel-simulator --example throughput
+	REEL_REPLAY_INPUTS=1000000 cargo nextest run --release --locked --package reel-simulator --test replay --no-capture
+	cargo run --release --locked --package reel-simulator --example optimum
 
 quality: build
 	tests/quality.sh

@@ -1,4 +1,5 @@
-//! How far each policy of eviction is from the optimum: `cargo run --release --example optimum`.
+//! How far each policy of eviction is from the optimum: `cargo run --release -p reel-simulator --example optimum`; with
+//! `all`, every pool by itself.
 //!
 //! In the columns of policies and of what is fixed, the time of spawns is given as a multiple of the optimum's. What
 //! is fixed keeps the same bundles all the time, those that save most over the whole trace, and has one place for
@@ -9,6 +10,7 @@
 use reel_domain::BundleKey;
 use reel_scheduler::{Batching, Config, DeviceSpec, Eviction};
 use reel_simulator::{BundleCost, Pattern, Report, Scenario, Volume, draw, optimum, run};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const SHAPES: usize = 16;
@@ -20,21 +22,84 @@ const SEEDS: [u64; 2] = [1, 2];
 /// Seconds of a spawn, given to the shapes in turn.
 const SPAWNS: [&[u64]; 3] = [&[24], &[4, 24, 60], &[60, 24, 4]];
 
+/// Figures of one pool.
+#[derive(Debug, Clone, Copy)]
+struct Pool {
+    fixed: f64,
+    lru: Spawning,
+    priced: Spawning,
+    optimum: f64,
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!(
-        "| pattern | spawn (s) | load | G | K | optimum (s) | fixed | LRU | priced | priced / LRU |"
-    );
-    println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|");
+    let all = std::env::args().any(|arg| arg == "all");
+    if all {
+        println!(
+            "| pattern | spawn (s) | load | G | K | optimum (s) | fixed | LRU | priced | priced / LRU |"
+        );
+        println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|");
+    }
+    let mut means: BTreeMap<(&str, &str, String), Vec<Pool>> = BTreeMap::new();
     for pattern in Pattern::ALL {
         for spawns in SPAWNS {
             for load in LOADS {
                 for (devices, k) in pools() {
-                    row(pattern, spawns, load, devices, k)?;
+                    let pool = pool(pattern, spawns, load, devices, k)?;
+                    if all {
+                        print(pattern, spawns, load, (devices, k), pool);
+                    }
+                    let kind = if spawns.len() == 1 {
+                        "equal"
+                    } else {
+                        "unequal"
+                    };
+                    let key = (pattern.as_str(), kind, load.to_string());
+                    means.entry(key).or_default().push(pool);
                 }
             }
         }
     }
+    print_means(&means);
     Ok(())
+}
+
+fn print(pattern: Pattern, spawns: &[u64], load: f64, (devices, k): (usize, u32), pool: Pool) {
+    println!(
+        "| {} | {spawns:?} | {load} | {devices} | {k} | {:.0} | {:.2} | {} | {} | {:.2} |",
+        pattern.as_str(),
+        pool.optimum,
+        pool.fixed,
+        pool.lru.over(pool.optimum),
+        pool.priced.over(pool.optimum),
+        pool.priced.seconds / pool.lru.seconds
+    );
+}
+
+/// Geometric means over the pools.
+fn print_means(means: &BTreeMap<(&str, &str, String), Vec<Pool>>) {
+    println!(
+        "\n| pattern | spawns | load | fixed | LRU | priced | priced / LRU | pools at most 1.2 | pools over 1.05 x LRU |"
+    );
+    println!("|---|---|---:|---:|---:|---:|---:|---:|---:|");
+    for ((pattern, spawns, load), pools) in means {
+        let of = |value: fn(&Pool) -> f64| {
+            let logs: f64 = pools.iter().map(|pool| value(pool).ln()).sum();
+            (logs / pools.len() as f64).exp()
+        };
+        let count = |wanted: fn(&Pool) -> bool| pools.iter().filter(|pool| wanted(pool)).count();
+        println!(
+            "| {pattern} | {spawns} | {load} | {:.2} | {:.2} ({:.2}) | {:.2} ({:.2}) | {:.2} | {} of {} | {} |",
+            of(|pool| pool.fixed),
+            of(|pool| pool.lru.seconds / pool.optimum),
+            of(|pool| pool.lru.first() / pool.optimum),
+            of(|pool| pool.priced.seconds / pool.optimum),
+            of(|pool| pool.priced.first() / pool.optimum),
+            of(|pool| pool.priced.seconds / pool.lru.seconds),
+            count(|pool| pool.priced.seconds <= 1.2 * pool.optimum),
+            pools.len(),
+            count(|pool| pool.priced.seconds > 1.05 * pool.lru.seconds)
+        );
+    }
 }
 
 /// Devices and workers on each, as long as there are more shapes than places.
@@ -43,13 +108,13 @@ fn pools() -> impl Iterator<Item = (usize, u32)> {
     pools.filter(|&(devices, k)| devices * (k as usize) < SHAPES)
 }
 
-fn row(
+fn pool(
     pattern: Pattern,
     spawns: &[u64],
     load: f64,
     devices: usize,
     k: u32,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<Pool, Box<dyn std::error::Error>> {
     let (mut least, mut kept) = (0.0, 0.0);
     let (mut lru, mut priced) = (Spawning::default(), Spawning::default());
     for seed in SEEDS {
@@ -60,16 +125,13 @@ fn row(
         scenario.config.eviction = Eviction::Priced;
         priced.add(&run(&scenario));
     }
-    println!(
-        "| {} | {spawns:?} | {load} | {devices} | {k} | {:.0} | {:.2} | {} | {} | {:.2} |",
-        pattern.as_str(),
-        least / SEEDS.len() as f64,
-        kept / least,
-        lru.over(least),
-        priced.over(least),
-        priced.seconds / lru.seconds
-    );
-    Ok(())
+    let seeds = SEEDS.len() as f64;
+    Ok(Pool {
+        fixed: kept / least,
+        lru: lru.mean(seeds),
+        priced: priced.mean(seeds),
+        optimum: least / seeds,
+    })
 }
 
 /// Time of spawns.
@@ -87,9 +149,21 @@ impl Spawning {
         self.more_seconds += report.spawning_more.as_secs_f64();
     }
 
+    fn mean(self, runs: f64) -> Self {
+        Self {
+            seconds: self.seconds / runs,
+            more_seconds: self.more_seconds / runs,
+        }
+    }
+
+    /// Without second workers.
+    fn first(self) -> f64 {
+        self.seconds - self.more_seconds
+    }
+
     fn over(self, optimum: f64) -> String {
-        let first = self.seconds - self.more_seconds;
-        format!("{:.2} ({:.2})", self.seconds / optimum, first / optimum)
+        let (all, first) = (self.seconds / optimum, self.first() / optimum);
+        format!("{all:.2} ({first:.2})")
     }
 }
 
