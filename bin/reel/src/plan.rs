@@ -17,7 +17,7 @@ use reel_simulator::trace::{self, Trace};
 use reel_simulator::{
     Advice, Arrival, BundleCost, Observed, Pattern, Plan, Scenario, Volume, draw, plan,
 };
-use reel_supervisor::Profiles;
+use reel_supervisor::{Device, Profiles};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -61,11 +61,13 @@ struct Known {
 pub(crate) fn run(config: &Config, args: &SampleArgs) -> anyhow::Result<()> {
     let models = catalog::load_models(config)?;
     let devices = startup::find_devices(config)?;
-    let mut menu = args.menu(config, &models)?;
+    let shares_weights = devices.iter().all(Device::is_cpu);
+    let mut menu = args.menu(config, &models, shares_weights)?;
     let arrivals = args.traffic(&mut menu, devices.len())?;
     let specs = devices.iter().map(|device| DeviceSpec {
         slots: 1,
         memory_bytes: device.memory_bytes,
+        shares_weights: device.is_cpu(),
     });
     let scenario = Scenario {
         config: config.scheduler()?,
@@ -85,7 +87,12 @@ pub(crate) fn run(config: &Config, args: &SampleArgs) -> anyhow::Result<()> {
 
 impl SampleArgs {
     /// What each bundle of the menu costs: measured by an earlier run, or taken for granted.
-    fn menu(&self, config: &Config, models: &[Model]) -> anyhow::Result<Vec<Known>> {
+    fn menu(
+        &self,
+        config: &Config,
+        models: &[Model],
+        shares_weights: bool,
+    ) -> anyhow::Result<Vec<Known>> {
         let profiles = Profiles::load(config.paths.data_dir.join("profiles.json"));
         let cache = Cache::new(config.cache_dir());
         let needs = baker::requirements(config)?;
@@ -106,7 +113,7 @@ impl SampleArgs {
                 menu.push(self.known(key, profile, weights_bytes, baked)?);
             }
         }
-        assume_memory(&mut menu);
+        assume_memory(&mut menu, shares_weights);
         Ok(menu)
     }
 
@@ -200,7 +207,7 @@ fn of_menu(trace: Trace, menu: &[Known], path: &Path) -> anyhow::Result<Vec<Arri
 }
 
 /// What nobody measured is taken to need as much as the scheduler takes it to.
-fn assume_memory(menu: &mut [Known]) {
+fn assume_memory(menu: &mut [Known], shares_weights: bool) {
     for place in 0..menu.len() {
         let key = &menu[place].cost.key;
         let relatives = menu
@@ -216,7 +223,7 @@ fn assume_memory(menu: &mut [Known]) {
         let cost = &mut menu[place].cost;
         cost.weights_bytes = weights;
         if cost.private_bytes == 0 {
-            cost.private_bytes = private.max(assumed_private_bytes(weights));
+            cost.private_bytes = private.max(assumed_private_bytes(weights, shares_weights));
         }
     }
 }

@@ -163,6 +163,7 @@ impl SimulateArgs {
         let device = DeviceSpec {
             slots: 1,
             memory_bytes: 0,
+            shares_weights: true,
         };
         Ok(Scenario {
             config: Config {

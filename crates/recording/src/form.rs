@@ -95,6 +95,7 @@ impl From<HeaderForm> for Header {
 struct DeviceSpecForm {
     slots: u32,
     memory_bytes: u64,
+    shares_weights: bool,
 }
 
 #[derive(Serialize, Deserialize)]

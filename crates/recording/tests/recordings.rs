@@ -47,6 +47,7 @@ fn header() -> Header {
     let device = DeviceSpec {
         slots: 2,
         memory_bytes: 7,
+        shares_weights: true,
     };
     Header {
         config,

@@ -1,7 +1,7 @@
 //! What the pool knows of each bundle of the menu: whether it can be served, what it costs, how it has fared.
 
 use crate::input::{BundleOffer, Profile};
-use reel_domain::BundleKey;
+use reel_domain::{BundleKey, JobId};
 use std::collections::BTreeMap;
 
 /// A bundle by its place on the menu.
@@ -30,8 +30,10 @@ pub(crate) struct Bundle {
     pub(crate) overtaken: u32,
     /// That was too often: it gets a place in any case.
     pub(crate) overdue: bool,
-    /// Joins that went past its best waiting job, since that waits.
-    pub(crate) passed_by_joins: u32,
+    /// Its best waiting job, and the joins that went past that.
+    pub(crate) passed_by_joins: (Option<JobId>, u32),
+    /// Its worker has to wait for the device's eviction budget.
+    pub(crate) held: bool,
     /// Its spawn time, as eviction counts it: follows what is measured once that has moved by a quarter.
     pub(crate) settled_spawn_us: u64,
     /// How often it was asked for while it had nothing to do, of late; see [`Menu::count_visit`].
@@ -49,7 +51,8 @@ impl Bundle {
             continuous: true,
             overtaken: 0,
             overdue: false,
-            passed_by_joins: 0,
+            passed_by_joins: (None, 0),
+            held: false,
             settled_spawn_us: 0,
             visits: 0,
         }
@@ -57,7 +60,7 @@ impl Bundle {
 
     /// A place was found for it, or looked for in vain.
     pub(crate) const fn forget_overtaking(&mut self) {
-        (self.overtaken, self.overdue) = (0, false);
+        (self.overtaken, self.overdue, self.held) = (0, false, false);
     }
 
     pub(crate) fn learn_spawn(&mut self, us: u64) {

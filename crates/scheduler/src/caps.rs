@@ -101,6 +101,7 @@ mod tests {
         let device = |memory_bytes| DeviceSpec {
             slots: 1,
             memory_bytes,
+            shares_weights: true,
         };
         let rules = [
             rule(ModelMatch::Any, 8),

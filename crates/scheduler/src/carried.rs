@@ -15,6 +15,8 @@ pub(crate) struct Carried {
     pub(crate) stage: Stage,
     /// Realtime attempts that began on the worker while this one was paused, over its whole life.
     pub(crate) preempted: u32,
+    /// It began together with others, who may be to blame if it fails.
+    pub(crate) together: bool,
 }
 
 /// What an attempt on a worker waits for.

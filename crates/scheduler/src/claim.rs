@@ -174,7 +174,7 @@ impl Scheduler {
         let until = ready.used + self.config.residency_min;
         if until > now && !self.menu[bundle].overdue {
             let device = self.slots[slot].id.device;
-            self.timers.start(Timer::Evict(device), until);
+            self.timers.advance(Timer::Evict(device), until);
             return false;
         }
         true
@@ -216,32 +216,67 @@ impl Scheduler {
         if self.menu[bundle].overdue {
             return true;
         }
-        self.counters.evictions_held += 1;
-        self.timers.start(Timer::Evict(id), now + wait);
+        let held = std::mem::replace(&mut self.menu[bundle].held, true);
+        self.counters.evictions_held += u64::from(!held);
+        self.timers.advance(Timer::Evict(id), now + wait);
         false
     }
 
-    /// Promises the place of the busy worker that was begun to be used longest ago; where the new worker can be
-    /// started beside it, that does not wait.
+    /// Promises the place of the busy worker that was begun to be used longest ago; where memory is short, more of
+    /// its device leave. Where the new worker can be started beside it, that does not wait.
     fn drain_busy(&mut self, bundle: BundleIx, now: Instant) {
         // Whether or not one is found: the next try comes after as many more.
         self.menu[bundle].forget_overtaking();
-        let longest = (0..self.slots.len())
-            .filter_map(|slot| {
-                let ready = self.slots[slot].ready()?;
-                let stays = !ready.is_idle() && ready.leaving == Leaving::No;
-                (stays && !self.menu[ready.bundle].pinned).then_some((ready.used, slot))
-            })
+        let mut busy: Vec<(Instant, usize)> = (0..self.slots.len())
+            .filter(|&slot| self.may_leave(slot))
+            .filter_map(|slot| Some((self.slots[slot].ready()?.used, slot)))
+            .filter(|&(_, slot)| !self.slots[slot].ready().is_some_and(Ready::is_idle))
             .filter(|&(_, slot)| self.can_spawn_on(slot, bundle, now))
-            .filter(|&(_, slot)| self.fits(slot, bundle, &[slot]))
-            .min();
-        if let Some((_, slot)) = longest {
-            self.counters.drains_for_overtaken += 1;
-            match self.standby_slot(slot, bundle) {
-                Some(spare) => self.spawn(spare, bundle, now),
-                None => self.alter_ready(slot, |ready| ready.leaving = Leaving::For(bundle)),
-            }
+            .collect();
+        busy.sort_unstable();
+        let found = busy.into_iter().find_map(|(_, slot)| {
+            let victims = self.leavers_with(slot, bundle)?;
+            Some((slot, victims))
+        });
+        let Some((slot, victims)) = found else { return };
+        self.counters.drains_for_overtaken += 1;
+        if let Some(spare) = self.standby_slot(slot, bundle) {
+            return self.spawn(spare, bundle, now);
         }
+        self.alter_ready(slot, |ready| ready.leaving = Leaving::For(bundle));
+        for &other in &victims[1..] {
+            self.counters.evictions += 1;
+            self.retire(other, now);
+        }
+    }
+
+    /// A ready worker that stays, and is not pinned.
+    fn may_leave(&self, slot: usize) -> bool {
+        let ready = self.slots[slot].ready();
+        ready.is_some_and(|ready| ready.leaving == Leaving::No && !self.menu[ready.bundle].pinned)
+    }
+
+    /// The workers of the device of `slot` that have to leave, `slot` first, then those without work, then those used
+    /// longest ago; `None`: not even all of them would do.
+    fn leavers_with(&self, slot: usize, bundle: BundleIx) -> Option<Vec<usize>> {
+        let device = &self.devices[self.slots[slot].id.device.0 as usize];
+        let mut others: Vec<_> = device
+            .slots()
+            .filter(|&other| other != slot && self.may_leave(other))
+            .filter_map(|other| {
+                let ready = self.slots[other].ready()?;
+                Some((!ready.is_idle(), ready.used, other))
+            })
+            .collect();
+        others.sort_unstable();
+        let mut victims = vec![slot];
+        for (.., other) in others {
+            if self.fits(slot, bundle, &victims) {
+                break;
+            }
+            victims.push(other);
+        }
+        self.fits(slot, bundle, &victims).then_some(victims)
     }
 
     /// A worker whose place nobody wants any more stays.

@@ -11,6 +11,8 @@ pub struct DeviceSpec {
     pub slots: u32,
     /// Memory that workers may use, in bytes; 0 where it is not limited. With a limit, `slots` is an upper bound.
     pub memory_bytes: u64,
+    /// Workers of one model share its weights here; otherwise each holds its own.
+    pub shares_weights: bool,
 }
 
 /// A device of the pool.

@@ -16,7 +16,7 @@ use reel_domain::{JobId, JobStatus, Priority, SessionId};
 use std::time::Instant;
 
 /// A join that did not pay is tried again after so many refusals: the load may have changed.
-const RETRY_UNPROFITABLE: u64 = 256;
+pub(crate) const RETRY_UNPROFITABLE: u64 = 256;
 
 impl Scheduler {
     /// Decides until nothing is left to decide.
@@ -64,7 +64,7 @@ impl Scheduler {
             let Some(slot) = self.best_idle(bundle, id) else {
                 return false;
             };
-            self.menu[bundle].passed_by_joins = 0;
+            self.menu[bundle].passed_by_joins = (None, 0);
             self.start(slot, id, rank, now);
             return true;
         }
@@ -101,28 +101,31 @@ impl Scheduler {
         if self.config.batching == Batching::Off || !self.line.has(bundle) {
             return None;
         }
-        let batches: Vec<(Lane, u32, usize)> = self
-            .places
-            .of(bundle)
-            .joinable
-            .iter()
-            .filter_map(|(&lane, slots)| slots.first().map(|&(load, slot)| (lane, load, slot)))
-            .collect();
+        let lanes: Vec<Lane> = self.places.of(bundle).joinable.keys().copied().collect();
         let mut best: Option<(Rank, JobId, usize)> = None;
-        for (lane, load, slot) in batches {
+        for lane in lanes {
             let Some((rank, id)) = self.line.first(Wanted::Lane(bundle, lane)) else {
                 self.count_misfit(bundle);
                 continue;
             };
-            if !self.affords(slot, id) {
+            let Some((load, slot)) = self.affordable(bundle, lane, id) else {
                 self.counters.not_merged.too_costly += 1;
-            } else if !self.join_pays(bundle, load) {
+                continue;
+            };
+            if !self.join_pays(bundle, load) {
                 self.counters.not_merged.no_gain += 1;
             } else if best.is_none_or(|(other, ..)| rank < other) {
                 best = Some((rank, id, slot));
             }
         }
         best
+    }
+
+    /// The least loaded worker of a lane whose cost budget has room for a job.
+    fn affordable(&self, bundle: BundleIx, lane: Lane, id: JobId) -> Option<(u32, usize)> {
+        let slots = self.places.of(bundle).joinable.get(&lane)?;
+        let affords = |(_, slot): &&(u32, usize)| self.affords(*slot, id);
+        slots.iter().find(affords).copied()
     }
 
     /// Nothing that waits can join: because its clients want it alone, or because it does not match.
@@ -136,7 +139,7 @@ impl Scheduler {
     }
 
     /// The cost budget of a worker's batch has room for one more job.
-    fn affords(&self, slot: usize, id: JobId) -> bool {
+    pub(crate) fn affords(&self, slot: usize, id: JobId) -> bool {
         let Some(ready) = self.slots[slot].ready() else {
             return false;
         };
@@ -155,15 +158,25 @@ impl Scheduler {
     }
 
     /// It pays, or it has not been tried for a while.
-    fn join_pays(&self, bundle: BundleIx, load: u32) -> bool {
+    fn join_pays(&mut self, bundle: BundleIx, load: u32) -> bool {
+        if self.pays(bundle, load) {
+            return true;
+        }
         let refused = self.counters.not_merged.no_gain;
-        refused % RETRY_UNPROFITABLE == RETRY_UNPROFITABLE - 1 || self.pays(bundle, load)
+        let tries = refused >= self.next_trial;
+        if tries {
+            self.next_trial = refused + RETRY_UNPROFITABLE;
+        }
+        tries
     }
 
     /// A join past the first waiting job: allowed, but not for ever, or a job that cannot join would starve.
     fn passes_by_too_often(&mut self, bundle: BundleIx, joins: JobId) -> bool {
         let first = self.line.first(Wanted::Any(bundle)).map(|(_, id)| id);
-        let passed = &mut self.menu[bundle].passed_by_joins;
+        let (of, passed) = &mut self.menu[bundle].passed_by_joins;
+        if *of != first {
+            (*of, *passed) = (first, 0);
+        }
         if first == Some(joins) {
             return false;
         }
@@ -194,6 +207,7 @@ impl Scheduler {
             cost: entry.work.cost,
             stage: Stage::Forming,
             preempted: 0,
+            together: false,
         };
         self.timers.stop(Timer::Begin(id));
         if let Some(session) = session {
@@ -219,7 +233,7 @@ impl Scheduler {
         let weight = weights.get(&waiting.tenant).copied().unwrap_or(1);
         let cost = self.menu[waiting.bundle].profile.service_us / 1_000;
         self.line.serve(waiting, cost, weight);
-        self.claims_due |= !self.places.promised.is_empty();
+        self.one_waits_less();
     }
 
     fn carry(&mut self, index: usize, carried: Carried, now: Instant) {

@@ -79,8 +79,9 @@ impl Scheduler {
         let forming = |carried: &&Carried| carried.stage == Stage::Forming;
         let (unheard, attempts): (Vec<&Carried>, Vec<&Carried>) = carried.iter().partition(forming);
         for carried in unheard {
-            // The worker had not heard of it: that says nothing about the request.
+            // The worker had not heard of it: that says nothing about the request, and it has not begun.
             self.requeue(carried.attempt, false);
+            self.must_begin(carried.attempt.job);
         }
         let attempts: Vec<_> = attempts.iter().map(|carried| carried.attempt).collect();
         let alone = attempts.len() == 1;

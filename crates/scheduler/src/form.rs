@@ -58,6 +58,7 @@ impl Scheduler {
             for carried in &mut ready.carried {
                 if carried.stage == Stage::Forming {
                     carried.stage = Stage::Running { progress_due };
+                    carried.together = attempts.len() > 1;
                 }
             }
         });

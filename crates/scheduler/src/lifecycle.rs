@@ -77,6 +77,9 @@ impl Scheduler {
         if let Some(bundle) = self.slots[index].holds() {
             self.menu[bundle].learn_memory(private_bytes);
             self.make_room_for(index, now);
+            if let Err(rejection) = self.fits_somewhere(bundle) {
+                self.fail_waiting(bundle, &rejection.to_string());
+            }
         }
     }
 
@@ -117,7 +120,11 @@ impl Scheduler {
         let size = ready.load() as usize;
         let bundle = ready.bundle;
         let pulse = ready.pulse;
-        let beats = pulse.is_some_and(|(of, ..)| ready.find(of).is_some());
+        let runs = |of: AttemptId| ready.batch().any(|carried| carried.attempt == of);
+        let beats = pulse.is_some_and(|(of, ..)| runs(of));
+        if !runs(attempt) {
+            return;
+        }
         match pulse {
             Some((of, last, at, then)) if of == attempt => {
                 ready.pulse = Some((attempt, step, now, size));
@@ -157,10 +164,15 @@ impl Scheduler {
             return;
         };
         let (cancelled, bundle, digest) = (entry.cancelled, entry.bundle, entry.work.digest);
+        let place = entry.place;
+        let mut carried = self.slots[index].carried().iter();
+        let paused = carried.any(|carried| carried.attempt == attempt && carried.preempted > 0);
+        // How long it would have taken without a pause nobody knows.
         if let Place::Placed {
             started: Some(started),
             ..
-        } = entry.place
+        } = place
+            && !paused
         {
             let us = micros(now.saturating_duration_since(started));
             self.menu[bundle].learn_service(us);
@@ -195,13 +207,12 @@ impl Scheduler {
             // It was not asked to leave.
             return self.kill(index, FaultClass::Desync, now);
         };
-        let formed = self.slots[index]
-            .ready()
-            .is_some_and(|ready| !ready.engine.continuous && ready.lane().is_some());
+        let mut carried = self.slots[index].carried().iter();
+        let together = carried.any(|carried| carried.attempt == attempt && carried.together);
         self.release(index, attempt, now);
         if cancelled {
             self.end(attempt.job, Outcome::Cancelled);
-        } else if formed && budget_left {
+        } else if together && budget_left {
             // One member may have spoilt the batch for all: each is tried again by itself.
             self.requeue(attempt, true);
         } else {
@@ -251,8 +262,9 @@ impl Scheduler {
             return;
         }
         self.forming.remove(&index);
-        self.timers.stop(Timer::Form(id));
-        self.timers.stop(Timer::Progress(id));
+        for timer in [Timer::Form(id), Timer::Preempt(id), Timer::Progress(id)] {
+            self.timers.stop(timer);
+        }
         match leaving {
             Leaving::No if self.draining => self.stop(index, None, now),
             Leaving::No => {}

@@ -1,6 +1,8 @@
-//! What fits on a device. Weights of a model count once on it; nothing is counted as free before its process is gone.
+//! What fits on a device. Weights of a model count once where workers share them; nothing is counted as free before
+//! its process is gone.
 
 use crate::bundle::BundleIx;
+use crate::device::DeviceSpec;
 use crate::scheduler::Scheduler;
 use reel_domain::Rejection;
 
@@ -12,7 +14,7 @@ impl Scheduler {
         if device.spec.memory_bytes == 0 {
             return true;
         }
-        let mut footprint = Footprint::default();
+        let mut footprint = Footprint::on(device.spec);
         for other in device.slots() {
             if other != slot && !without.contains(&other) {
                 let other = &self.slots[other];
@@ -29,7 +31,7 @@ impl Scheduler {
         if device.spec.memory_bytes == 0 {
             return false;
         }
-        let mut footprint = Footprint::default();
+        let mut footprint = Footprint::on(device.spec);
         for slot in device.slots() {
             let slot = &self.slots[slot];
             if !slot.leaves_room() {
@@ -41,24 +43,24 @@ impl Scheduler {
 
     /// Some device is large enough for this bundle alone.
     pub(crate) fn fits_somewhere(&self, bundle: BundleIx) -> Result<(), Rejection> {
-        if self.largest_device_bytes == u64::MAX {
+        let Some(device) = self.largest_device else {
             return Ok(());
-        }
-        let mut footprint = Footprint::default();
+        };
+        let mut footprint = Footprint::on(device);
         footprint.add(self, Some(bundle), None);
         let needs_bytes = footprint.bytes + self.config.memory_reserve_bytes;
-        if needs_bytes <= self.largest_device_bytes {
+        if needs_bytes <= device.memory_bytes {
             return Ok(());
         }
         Err(Rejection::DoesNotFit {
             bundle: self.menu[bundle].key.clone(),
             needs_bytes,
-            device_bytes: self.largest_device_bytes,
+            device_bytes: device.memory_bytes,
         })
     }
 
-    /// What a worker needs beside its weights: measured, or as much as the largest of its model, or assumed.
-    fn private_bytes(&self, bundle: BundleIx) -> u64 {
+    /// What a worker needs for itself: measured, or as much as the largest of its model, or assumed.
+    fn private_bytes(&self, bundle: BundleIx, shares_weights: bool) -> u64 {
         let of = &self.menu[bundle];
         if of.profile.private_bytes > 0 {
             return of.profile.private_bytes;
@@ -66,31 +68,47 @@ impl Scheduler {
         let relatives = self.menu.indices().map(|other| &self.menu[other]);
         let measured = relatives.filter(|other| other.key.model == of.key.model);
         let largest = measured.map(|other| other.profile.private_bytes).max();
-        let assumed = assumed_private_bytes(of.profile.weights_bytes);
+        let assumed = assumed_private_bytes(of.profile.weights_bytes, shares_weights);
         largest.filter(|&bytes| bytes > 0).unwrap_or(assumed)
     }
 }
 
-/// What a worker is taken to need beside its weights before any of its model was measured, in bytes.
+/// What a worker is taken to need for itself before any of its model was measured, in bytes: a quarter of its
+/// weights, and its own copy of them where they are not shared.
 #[must_use]
-pub const fn assumed_private_bytes(weights_bytes: u64) -> u64 {
-    weights_bytes / 4
+pub const fn assumed_private_bytes(weights_bytes: u64, shares_weights: bool) -> u64 {
+    let copy = if shares_weights { 0 } else { weights_bytes };
+    copy + weights_bytes / 4
 }
 
 /// Memory on one device.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Footprint {
+    shares_weights: bool,
     bytes: u64,
     /// Bundles of the models whose weights are counted, one of each model.
     models: Vec<BundleIx>,
 }
 
 impl Footprint {
+    const fn on(device: DeviceSpec) -> Self {
+        Self {
+            shares_weights: device.shares_weights,
+            bytes: 0,
+            models: Vec::new(),
+        }
+    }
+
     /// Adds a slot: what it holds now, what it will hold next, whichever is larger.
     fn add(&mut self, of: &Scheduler, holds: Option<BundleIx>, next: Option<BundleIx>) {
         let bundles = [holds, next].into_iter().flatten();
-        let private = bundles.clone().map(|bundle| of.private_bytes(bundle));
+        let private = bundles
+            .clone()
+            .map(|bundle| of.private_bytes(bundle, self.shares_weights));
         self.bytes = self.bytes.saturating_add(private.max().unwrap_or(0));
+        if !self.shares_weights {
+            return;
+        }
         for bundle in bundles {
             let model = |bundle: &BundleIx| &of.menu[*bundle].key.model;
             if !self

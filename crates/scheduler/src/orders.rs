@@ -74,6 +74,10 @@ impl Scheduler {
             return;
         };
         let bundle = ready.bundle;
+        if ready.leaving != Leaving::No {
+            // It is leaving already, for somebody who waits.
+            return;
+        }
         if ready.is_idle() {
             return self.stop(index, Some(bundle), now);
         }

@@ -7,6 +7,7 @@
 use crate::bundle::BundleIx;
 use crate::carried::{Carried, Stage};
 use crate::command::Command;
+use crate::config::Batching;
 use crate::line::Wanted;
 use crate::scheduler::Scheduler;
 use crate::slot::Ready;
@@ -14,6 +15,16 @@ use crate::timer::Timer;
 use crate::work::{Entry, Place};
 use reel_domain::{AttemptId, JobId, Priority};
 use std::time::{Duration, Instant};
+
+/// Room for a realtime job.
+#[derive(Debug)]
+struct Preemption {
+    slot: usize,
+    /// What is paused for it.
+    pauses: Vec<AttemptId>,
+    /// It shares the worker with others.
+    joins: bool,
+}
 
 impl Scheduler {
     /// Gives the first waiting realtime job of a bundle a worker whose batch work can be paused for it.
@@ -28,9 +39,15 @@ impl Scheduler {
         if rank.priority != Priority::Realtime {
             return false;
         }
-        let Some((slot, pauses)) = self.best_preemption(bundle, id, now) else {
+        let Some(Preemption {
+            slot,
+            pauses,
+            joins,
+        }) = self.best_preemption(bundle, id, now)
+        else {
             return false;
         };
+        self.counters.merges += u64::from(joins);
         for attempt in pauses {
             self.pause(slot, attempt);
         }
@@ -38,28 +55,40 @@ impl Scheduler {
         true
     }
 
-    /// The worker on which the fewest attempts have to be paused, and which.
-    fn best_preemption(
-        &self,
-        bundle: BundleIx,
-        id: JobId,
-        now: Instant,
-    ) -> Option<(usize, Vec<AttemptId>)> {
+    /// The worker on which the fewest attempts have to be paused. Where the job makes it without, somebody looks
+    /// again when the worker should be free.
+    fn best_preemption(&mut self, bundle: BundleIx, id: JobId, now: Instant) -> Option<Preemption> {
         let entry = self.jobs.get(&id)?;
-        let possible = self.places.of(bundle).busy.iter().filter_map(|&slot| {
-            let ready = self.slots[slot].ready()?;
-            let suitable = ready.engine.continuous
-                && ready.engine.pausable
-                && !self.makes_it_without(ready, entry, now);
-            let pauses = suitable.then(|| self.pauses_for(slot, ready, entry))??;
-            Some((pauses.len(), slot, pauses))
-        });
-        let (_, slot, pauses) = possible.min()?;
-        Some((slot, pauses))
+        let mut best: Option<Preemption> = None;
+        let mut expected = Vec::new();
+        for &slot in &self.places.of(bundle).busy {
+            let Some(ready) = self.slots[slot].ready() else {
+                continue;
+            };
+            if !(ready.engine.continuous && ready.engine.pausable) {
+                continue;
+            }
+            if let Some(free) = self.free_in_time(ready, entry, now) {
+                expected.push((self.slots[slot].id, free));
+                continue;
+            }
+            let found = self.preemption_on(slot, ready, entry);
+            let fewer = |other: &Preemption| {
+                best.as_ref()
+                    .is_none_or(|best| other.pauses.len() < best.pauses.len())
+            };
+            if let Some(found) = found.filter(fewer) {
+                best = Some(found);
+            }
+        }
+        for (slot, free) in expected {
+            self.timers.advance(Timer::Preempt(slot), free);
+        }
+        best
     }
 
-    /// What has to be paused on a worker so that this job can begin; `None`: that is not allowed.
-    fn pauses_for(&self, slot: usize, ready: &Ready, entry: &Entry) -> Option<Vec<AttemptId>> {
+    /// What has to be paused on a worker so that this job can begin; `None`: that is not allowed, or does not help.
+    fn preemption_on(&self, slot: usize, ready: &Ready, entry: &Entry) -> Option<Preemption> {
         let waited_enough = |carried: &Carried| carried.preempted >= self.config.preemptions_max;
         let may_pause =
             |carried: &Carried| carried.priority == Priority::Batch && !waited_enough(carried);
@@ -68,32 +97,54 @@ impl Scheduler {
             return None;
         }
         // What may be paused gives way in any case: a realtime attempt alone is faster than in a batch. Those that
-        // stay it has to match.
+        // stay it joins as any other job does.
         let (pauses, stay): (Vec<&Carried>, Vec<&Carried>) =
             ready.batch().partition(|carried| may_pause(carried));
-        let lane = entry.lane(true);
-        let joins = lane.is_some() && ready.lane() == lane;
-        if !stay.is_empty() && (!joins || stay.len() >= self.batch_max(slot) as usize) {
+        if !stay.is_empty() && !self.joins(slot, ready, entry, &stay) {
             return None;
         }
-        Some(pauses.iter().map(|carried| carried.attempt).collect())
+        Some(Preemption {
+            slot,
+            pauses: pauses.iter().map(|carried| carried.attempt).collect(),
+            joins: !stay.is_empty(),
+        })
     }
 
-    /// The worker is probably free before the job has to begin. A job without such a time cannot wait.
-    fn makes_it_without(&self, ready: &Ready, entry: &Entry, now: Instant) -> bool {
-        let Some(begin_by) = entry.begin_by else {
-            return false;
-        };
+    fn joins(&self, slot: usize, ready: &Ready, entry: &Entry, stay: &[&Carried]) -> bool {
+        let lane = entry.lane(true);
+        let load = u32::try_from(stay.len()).unwrap_or(u32::MAX);
+        let spent: u64 = stay.iter().map(|carried| carried.cost).sum();
+        self.config.batching != Batching::Off
+            && lane.is_some()
+            && ready.lane() == lane
+            && load < self.batch_max(slot)
+            && spent.saturating_add(entry.work.cost) <= self.cap(slot, ready.bundle).cost_max
+            && self.pays(ready.bundle, load)
+    }
+
+    /// When the worker will probably be free, if that is before the job has to begin. A job without such a time
+    /// cannot wait, and a time that is past says nothing.
+    fn free_in_time(&self, ready: &Ready, entry: &Entry, now: Instant) -> Option<Instant> {
+        let begin_by = entry.begin_by?;
         let service = Duration::from_micros(self.menu[ready.bundle].profile.service_us);
+        if service.is_zero() {
+            return None;
+        }
         let ends = |attempt: AttemptId| match self.jobs.get(&attempt.job)?.place {
             Place::Placed { started, .. } => Some(started.unwrap_or(now) + service),
             _ => None,
         };
-        let first = ready
-            .batch()
-            .filter_map(|carried| ends(carried.attempt))
-            .min();
-        !service.is_zero() && first.is_some_and(|first| first <= begin_by)
+        let batch = ready.batch();
+        let first = batch.filter_map(|carried| ends(carried.attempt)).min()?;
+        let margin = service / 10;
+        (first > now && first + margin <= begin_by).then_some(first)
+    }
+
+    /// A worker should be free by now for a job that waits.
+    pub(crate) fn look_again(&mut self, index: usize) {
+        if let Some(ready) = self.slots[index].ready() {
+            self.touched.insert(ready.bundle);
+        }
     }
 
     fn pause(&mut self, index: usize, attempt: AttemptId) {

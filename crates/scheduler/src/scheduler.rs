@@ -7,6 +7,7 @@ use crate::command::{Command, JobChange, WorkerId};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::device::{Device, DeviceSpec, EvictionBudget, Trust};
+use crate::dispatch::RETRY_UNPROFITABLE;
 use crate::faults::Faults;
 use crate::input::{BundleStanding, Input};
 use crate::line::{Line, Waiting};
@@ -28,8 +29,8 @@ use std::time::Instant;
 pub struct Scheduler {
     pub(crate) config: Config,
     pub(crate) devices: Vec<Device>,
-    /// Memory of the largest device.
-    pub(crate) largest_device_bytes: u64,
+    /// The device with the most memory; `None`: some device has no limit.
+    pub(crate) largest_device: Option<DeviceSpec>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) menu: Menu,
     /// What the rules say about batches, by device and bundle; empty without rules.
@@ -57,6 +58,8 @@ pub struct Scheduler {
     next_ticket: u64,
     /// Bundles for which there may be a job and a worker that fit.
     pub(crate) touched: BTreeSet<BundleIx>,
+    /// Refusals of joins that do not pay after which one is tried again.
+    pub(crate) next_trial: u64,
     /// A place for a worker may be free.
     pub(crate) claims_due: bool,
     /// Bundles that may need a worker.
@@ -85,7 +88,7 @@ impl Scheduler {
             refiled: false,
             line: Line::new(menu.len(), config.look_past_max, config.class_overtakes_max),
             config,
-            largest_device_bytes: largest(specs),
+            largest_device: largest(specs),
             devices,
             slots,
             menu,
@@ -104,6 +107,7 @@ impl Scheduler {
             next_ticket: 0,
             next_worker: 0,
             touched: BTreeSet::new(),
+            next_trial: RETRY_UNPROFITABLE,
             claims_due: false,
             claimants: BTreeSet::new(),
             idled: Vec::new(),
@@ -326,6 +330,13 @@ impl Scheduler {
         }
     }
 
+    /// A job that waits again without ever having begun has no more time than before.
+    pub(crate) fn must_begin(&mut self, id: JobId) {
+        if let Some(begin_by) = self.jobs.get(&id).and_then(|entry| entry.begin_by) {
+            self.timers.set(Timer::Begin(id), begin_by);
+        }
+    }
+
     fn miss_deadline(&mut self, id: JobId) {
         self.counters.deadlines_missed += 1;
         let failure = Failure {
@@ -348,31 +359,47 @@ impl Scheduler {
         }
     }
 
+    /// Puts a job into the line, or beside it while its bundle is baked; one that nobody can ever serve ends.
     pub(crate) fn enqueue(&mut self, id: JobId) {
+        let Some(bundle) = self.jobs.get(&id).map(|entry| entry.bundle) else {
+            return;
+        };
+        let reason = self.cannot_serve(bundle);
+        let is_baked = self.menu[bundle].offer.is_some();
+        let continuous = self.menu[bundle].continuous;
         let Some(entry) = self.jobs.get_mut(&id) else {
             return;
         };
-        let bundle = entry.bundle;
         // Nowhere, until it is in the line.
         entry.place = Place::Parked;
-        if self.menu[bundle].failed {
-            let key = &self.menu[bundle].key;
+        if let Some(message) = reason {
             let failure = Failure {
                 code: FailureCode::ShapeUnavailable,
-                message: format!("{key} cannot be served: its bundle could not be baked"),
+                message,
             };
             return self.end(id, Outcome::Failed(failure));
         }
-        if self.menu[bundle].offer.is_none() {
+        if !is_baked {
             self.parked.insert((bundle, entry.ticket), id);
             return;
         }
-        entry.place = Place::Queued(entry.lane(self.menu[bundle].continuous));
+        entry.place = Place::Queued(entry.lane(continuous));
         if let Some(waiting) = waiting(entry) {
             self.line.insert(&waiting);
         }
         self.touched.insert(bundle);
         self.claimants.insert(bundle);
+    }
+
+    /// Why no worker of a bundle will ever be ready.
+    fn cannot_serve(&self, bundle: BundleIx) -> Option<String> {
+        if self.menu[bundle].failed {
+            let key = &self.menu[bundle].key;
+            let reason = format!("{key} cannot be served: its bundle could not be baked");
+            return Some(reason);
+        }
+        let rejection = self.fits_somewhere(bundle).err();
+        rejection.map(|rejection| rejection.to_string())
     }
 
     /// The one end of a job.
@@ -393,7 +420,7 @@ impl Scheduler {
         }
         if let Some(waiting) = waiting(&entry) {
             self.line.remove(&waiting);
-            self.claims_due |= !self.places.promised.is_empty();
+            self.one_waits_less();
         }
         match entry.place {
             Place::Held | Place::Encoding => self.unsettled -= 1,
@@ -409,6 +436,11 @@ impl Scheduler {
             }
         }
         Some(entry)
+    }
+
+    /// Nobody may need a place any more that was promised, or that waits to be spawned in.
+    pub(crate) fn one_waits_less(&mut self) {
+        self.claims_due |= !self.places.promised.is_empty() || !self.places.resting.is_empty();
     }
 
     pub(crate) fn update(&mut self, id: JobId, status: JobStatus, slot: Option<SlotId>) {
@@ -479,6 +511,7 @@ impl Scheduler {
                 Timer::Cancel(slot) => self.cancel_is_due(self.index(slot), now),
                 Timer::Progress(slot) => self.progress_is_due(self.index(slot), now),
                 Timer::Form(slot) => self.begin_batch(self.index(slot), now),
+                Timer::Preempt(slot) => self.look_again(self.index(slot)),
                 Timer::Begin(job) => self.begin_is_due(job),
                 Timer::Backoff(slot) => self.backoff_over(self.index(slot), now),
                 Timer::Rest(device, bundle) => self.rest_over(device, bundle),
@@ -605,12 +638,10 @@ pub(crate) fn waiting(entry: &Entry) -> Option<Waiting> {
     })
 }
 
-fn largest(specs: &[DeviceSpec]) -> u64 {
-    let limits = specs.iter().map(|spec| match spec.memory_bytes {
-        0 => u64::MAX,
-        bytes => bytes,
-    });
-    limits.max().unwrap_or(u64::MAX)
+fn largest(specs: &[DeviceSpec]) -> Option<DeviceSpec> {
+    let limited = specs.iter().all(|spec| spec.memory_bytes > 0);
+    let largest = specs.iter().max_by_key(|spec| spec.memory_bytes);
+    largest.copied().filter(|_| limited)
 }
 
 fn caps(config: &Config, specs: &[DeviceSpec], menu: &Menu) -> Vec<Vec<BatchCap>> {

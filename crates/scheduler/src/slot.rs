@@ -227,6 +227,18 @@ impl Slot {
         matches!(self.state, State::Starting { .. })
     }
 
+    /// Its process will be gone without anybody deciding anything more.
+    pub(crate) const fn frees_memory(&self) -> bool {
+        self.is_ending()
+            || matches!(
+                self.state,
+                State::Ready(Ready {
+                    leaving: Leaving::Empty | Leaving::For(_),
+                    ..
+                })
+            )
+    }
+
     /// Its process will be gone soon.
     pub(crate) const fn is_ending(&self) -> bool {
         matches!(self.state, State::Stopping(_) | State::Killing(_))

@@ -58,7 +58,7 @@ impl Scheduler {
         let turn = self.starting_on(device) < self.spawns_allowed(device)
             && self.places.starting < self.config.spawns_max;
         let fits = self.fits(index, bundle, &[]);
-        let ends = |slot: usize| self.slots[slot].is_ending();
+        let ends = |slot: usize| self.slots[slot].frees_memory();
         let state = if !servable {
             State::Vacant
         } else if turn && fits {
@@ -68,6 +68,7 @@ impl Scheduler {
         } else {
             State::Vacant
         };
+        self.claims_due = true;
         self.alter(index, |slot| slot.state = state);
     }
 
@@ -138,10 +139,15 @@ impl Scheduler {
         }
     }
 
+    /// More workers are ready, or will be at once, than there are places. Who is still starting does not count:
+    /// the others serve until it is ready.
     fn is_crowded(&self, device: usize) -> bool {
         let of = &self.devices[device];
         let slots = &self.slots[of.slots()];
-        let staying = slots.iter().filter(|slot| !slot.leaves_room()).count();
+        let staying = slots
+            .iter()
+            .filter(|slot| !slot.leaves_room() && !slot.is_starting())
+            .count();
         staying > of.spec.slots as usize || self.is_over_memory(device)
     }
 

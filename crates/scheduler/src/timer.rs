@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     Stop(SlotId),
     /// A batch that is being formed begins.
     Form(SlotId),
+    /// A worker is expected to be free for a realtime job that waits for it.
+    Preempt(SlotId),
     /// A slot may spawn again.
     Backoff(SlotId),
     /// A bundle may be tried again on a device.
@@ -52,6 +54,13 @@ impl Timers {
         }
     }
 
+    /// Arms a timer, or moves it to an earlier time.
+    pub(crate) fn advance(&mut self, timer: Timer, at: Instant) {
+        if self.at.get(&timer).is_none_or(|&armed| at < armed) {
+            self.set(timer, at);
+        }
+    }
+
     /// Disarms a timer.
     pub(crate) fn stop(&mut self, timer: Timer) {
         if let Some(at) = self.at.remove(&timer) {
@@ -67,6 +76,7 @@ impl Timers {
             Timer::Cancel(slot),
             Timer::Stop(slot),
             Timer::Form(slot),
+            Timer::Preempt(slot),
             Timer::Backoff(slot),
         ] {
             self.stop(timer);

@@ -43,6 +43,8 @@ enum Act {
     Fail,
     Exit,
     Break,
+    /// Somebody looks how much memory it holds.
+    Measured(u64),
     /// Talks about an attempt that it does not have.
     Lie,
 }
@@ -54,6 +56,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Act::Fail),
         1 => Just(Act::Exit),
         1 => Just(Act::Break),
+        1 => (1..2 * PRIVATE).prop_map(Act::Measured),
         1 => Just(Act::Lie),
     ];
     let wish = (
@@ -103,6 +106,9 @@ struct Pool {
     /// Every bound of overtaking and pausing.
     strict: u32,
     standby: bool,
+    /// Workers hold more than was thought.
+    grows: bool,
+    spawns_max: usize,
     memory_bytes: u64,
     batch_delay_ms: u64,
 }
@@ -113,22 +119,26 @@ const PRIVATE: u64 = 4;
 
 fn pools() -> impl Strategy<Value = Pool> {
     let sizes = (1_u32..4, 1_usize..3, 1_u32..4, 0_u32..4);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
     let memory = prop_oneof![Just(0), WEIGHTS + PRIVATE..WEIGHTS + 5 * PRIVATE];
     let delay = prop_oneof![Just(0), Just(50_u64)];
-    (sizes, any::<bool>(), any::<bool>(), memory, delay).prop_map(
-        |((k, devices, batch_max, strict), continuous, standby, memory_bytes, batch_delay_ms)| {
-            Pool {
-                k,
-                devices,
-                batch_max,
-                continuous,
-                strict,
-                standby,
-                memory_bytes,
-                batch_delay_ms,
-            }
-        },
-    )
+    let all = (sizes, flags, 1_usize..4, memory, delay);
+    all.prop_map(|(sizes, flags, spawns_max, memory_bytes, batch_delay_ms)| {
+        let (k, devices, batch_max, strict) = sizes;
+        let (continuous, standby, grows) = flags;
+        Pool {
+            k,
+            devices,
+            batch_max,
+            continuous,
+            strict,
+            standby,
+            grows,
+            spawns_max,
+            memory_bytes,
+            batch_delay_ms,
+        }
+    })
 }
 
 /// Everything outside the scheduler, and what it promised.
@@ -156,12 +166,14 @@ impl World {
             class_overtakes_max: pool.strict,
             preemptions_max: pool.strict,
             standby: pool.standby,
+            spawns_max: pool.spawns_max,
             batch_delay: Duration::from_millis(pool.batch_delay_ms),
             ..Config::default()
         };
         let spec = DeviceSpec {
             slots: pool.k,
             memory_bytes: pool.memory_bytes,
+            shares_weights: true,
         };
         let mut bench = Bench::unbaked(config, &vec![spec; pool.devices]);
         let profile = Profile {
@@ -269,6 +281,12 @@ impl World {
             Act::Exit => self.exit(worker),
             Act::Break => WorkerEvent::Broken {
                 class: FaultClass::Oom,
+            },
+            Act::Measured(bytes) => WorkerEvent::Measured {
+                private_bytes: match self.pool.grows {
+                    true => *bytes,
+                    false => (*bytes).min(PRIVATE),
+                },
             },
             Act::Lie if self.carries(worker, self.seen(which)) => return,
             Act::Lie => WorkerEvent::Finished {
@@ -444,7 +462,9 @@ impl World {
         for device in 0..self.pool.devices {
             let device = DeviceId(u32::try_from(device).unwrap());
             assert!(
-                self.pool.memory_bytes == 0 || self.footprint(device) <= self.pool.memory_bytes,
+                self.pool.memory_bytes == 0
+                    || self.pool.grows
+                    || self.footprint(device) <= self.pool.memory_bytes,
                 "{device:?} is over its memory"
             );
         }

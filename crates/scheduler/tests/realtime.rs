@@ -4,7 +4,9 @@ mod bench;
 
 use bench::{Bench, attempt, devices, job, menu, short};
 use reel_domain::{Priority, SessionId};
-use reel_scheduler::{BundleStanding, Config, Input, Work, WorkerEvent};
+use reel_scheduler::{
+    BatchRule, Batching, BundleStanding, Config, Input, ModelMatch, Work, WorkerEvent,
+};
 use std::time::Duration;
 
 const SESSION: SessionId = SessionId::from_bytes([7; 16]);
@@ -223,4 +225,77 @@ fn a_job_whose_worker_died_goes_to_another_device_if_one_is_free() {
     bench.exit(0);
     let commands = short(&bench.commands());
     assert!(commands.contains(&"generate w1 1/2".into()), "{commands:?}");
+}
+
+#[test]
+fn a_segment_that_trusted_an_estimate_is_looked_at_again_when_that_is_past() {
+    let mut bench = one_hot(config());
+    bench.submit_work(of_class(1, Priority::Batch));
+    bench.started(0, attempt(1, 1));
+    bench.pass(Duration::from_secs(10));
+    bench.finished(0, attempt(1, 1));
+    bench.submit_work(of_class(2, Priority::Batch));
+    bench.started(0, attempt(2, 1));
+    bench.submit_work(Work {
+        begin_within: Some(Duration::from_secs(30)),
+        ..segment(3)
+    });
+    bench.commands();
+    bench.pass(Duration::from_secs(9));
+    assert!(bench.commands().is_empty());
+    bench.pass(Duration::from_secs(1));
+    assert!(short(&bench.commands()).contains(&"pause w0 2/1".into()));
+}
+
+#[test]
+fn a_segment_joins_work_that_stays_only_where_any_job_may() {
+    let alone = Config {
+        batching: Batching::Off,
+        batch_max: 2,
+        ..config()
+    };
+    let mut bench = one_hot(alone);
+    bench.submit(1, &menu()[0]);
+    bench.commands();
+    bench.submit_work(segment(2));
+    assert!(bench.commands().is_empty(), "off means never");
+    let rule = BatchRule {
+        model: ModelMatch::Any,
+        shape: None,
+        memory_min_bytes: None,
+        memory_max_bytes: None,
+        batch_max: 8,
+        cost_max: Some(60),
+    };
+    let mut bench = one_hot(Config {
+        batch_rules: vec![rule],
+        batch_max: 2,
+        ..config()
+    });
+    bench.submit(1, &menu()[0]);
+    bench.commands();
+    bench.submit_work(segment(2));
+    assert!(bench.commands().is_empty(), "40 and 40 are more than 60");
+}
+
+#[test]
+fn what_a_pause_took_is_not_counted_as_work() {
+    let mut bench = one_hot(config());
+    bench.submit_work(of_class(1, Priority::Batch));
+    bench.started(0, attempt(1, 1));
+    bench.submit_work(segment(2));
+    bench.started(0, attempt(2, 1));
+    bench.pass(Duration::from_secs(90));
+    bench.finished(0, attempt(2, 1));
+    bench.finished(0, attempt(1, 1));
+    let profile = bench.scheduler.profile(&menu()[0]).unwrap();
+    assert_eq!(profile.service_us, 90_000_000, "of the segment alone");
+    bench.submit_work(of_class(3, Priority::Batch));
+    bench.started(0, attempt(3, 1));
+    bench.submit_work(segment(4));
+    bench.pass(Duration::from_secs(1));
+    bench.finished(0, attempt(4, 1));
+    bench.finished(0, attempt(3, 1));
+    let profile = bench.scheduler.profile(&menu()[0]).unwrap();
+    assert_eq!(profile.service_us, 90_000_000, "nor the other way round");
 }

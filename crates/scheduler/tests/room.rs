@@ -186,6 +186,7 @@ fn small_device(memory: u64) -> Bench {
     let spec = DeviceSpec {
         slots: 4,
         memory_bytes: memory,
+        shares_weights: true,
     };
     let mut bench = Bench::unbaked(unbatched(), &[spec]);
     let profile = Profile {
@@ -330,4 +331,57 @@ fn less_urgent_work_for_a_cold_shape_gets_its_place_under_any_stream_of_urgent_w
         }
     }
     panic!("it starves");
+}
+
+#[test]
+fn a_device_that_waits_for_its_budget_is_not_closed_to_those_who_need_less() {
+    let mut bench = Bench::unbaked(unbatched(), &devices(1, 1));
+    let takes = |seconds: u64| Profile {
+        spawn_us: seconds * 1_000_000,
+        ..Profile::default()
+    };
+    for (key, seconds) in menu().iter().zip([1, 1, 24, 1]) {
+        bench.offer_with(key, takes(seconds));
+    }
+    bench.ready(0);
+    bench.commands();
+    let mut worker = 0;
+    for number in 1..60 {
+        bench.submit(number, &menu()[usize::from(number % 2)]);
+        if bench.scheduler.counters().evictions_held > 0 {
+            break;
+        }
+        bench.commands();
+        bench.exit(worker);
+        worker += 1;
+        bench.ready(worker);
+        bench.finished(worker, attempt(number, 1));
+    }
+    let held: Vec<_> = bench.scheduler.waiting().collect();
+    for id in held {
+        bench.put(reel_scheduler::Input::Cancel { id });
+    }
+    bench.submit(100, &menu()[2]);
+    bench.cancel(100);
+    bench.submit(101, &menu()[3]);
+    bench.commands();
+    bench.pass(Duration::from_secs(3));
+    assert_eq!(
+        short(&bench.commands()),
+        [format!("stop w{worker}")],
+        "its spawn of a second is affordable after two"
+    );
+}
+
+#[test]
+fn a_worker_that_leaves_for_another_bundle_is_not_replaced_by_its_own() {
+    let mut bench = about_to_drain(5);
+    bench.order(Order::Replace(SLOT));
+    bench.finished(0, attempt(7, 1));
+    bench.exit(0);
+    let commands = short(&bench.commands());
+    assert!(
+        commands.contains(&"spawn w1 0.0 96x64@17f".into()),
+        "{commands:?}"
+    );
 }

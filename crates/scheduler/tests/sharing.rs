@@ -4,7 +4,7 @@ mod bench;
 
 use bench::{Bench, attempt, devices, job, menu, of_tenant, short};
 use reel_domain::Priority;
-use reel_scheduler::{BatchRule, Batching, Config, Merge, ModelMatch, Work, WorkerEvent};
+use reel_scheduler::{BatchRule, Batching, Config, Merge, ModelMatch, Profile, Work, WorkerEvent};
 use std::time::Duration;
 
 /// One hot worker; attempts may join it.
@@ -307,4 +307,50 @@ fn members_of_a_failed_batch_are_tried_again_one_by_one() {
         },
     );
     assert_eq!(short(&bench.commands()), ["end 2 failed"]);
+}
+
+#[test]
+fn a_job_that_fails_in_a_batch_of_its_own_is_not_tried_again() {
+    let mut bench = forming(Duration::ZERO);
+    bench.submit(1, &menu()[0]);
+    bench.commands();
+    let message = "no".into();
+    let attempt = attempt(1, 1);
+    bench.tell(0, WorkerEvent::Failed { attempt, message });
+    assert_eq!(short(&bench.commands()), ["end 1 failed"]);
+}
+
+#[test]
+fn a_job_whose_batch_never_began_has_no_more_time_than_before() {
+    let mut bench = forming(Duration::from_secs(1));
+    bench.submit_work(Work {
+        begin_within: Some(Duration::from_secs(3)),
+        ..job(1, &menu()[0])
+    });
+    bench.exit(0);
+    bench.commands();
+    bench.pass(Duration::from_secs(4));
+    assert!(short(&bench.commands()).contains(&"end 1 failed".into()));
+}
+
+#[test]
+fn joins_that_do_not_pay_are_tried_only_now_and_then() {
+    let config = Config {
+        batching: Batching::Profit { gain_permille: 30 },
+        batch_max: 2,
+        standby: false,
+        ..Config::default()
+    };
+    let mut bench = Bench::unbaked(config, &devices(1, 1));
+    let mut profile = Profile::default();
+    (profile.step_us[0], profile.step_us[1]) = (100, 200);
+    bench.offer_with(&menu()[0], profile);
+    bench.ready(0);
+    bench.submit(1, &menu()[0]);
+    bench.submit(2, &menu()[0]);
+    for _ in 0..600 {
+        bench.submit(3, &menu()[0]);
+        bench.cancel(3);
+    }
+    assert!(bench.scheduler.counters().merges <= 3);
 }

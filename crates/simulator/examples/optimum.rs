@@ -236,7 +236,8 @@ fn scenario(
         devices: vec![
             DeviceSpec {
                 slots,
-                memory_bytes
+                memory_bytes,
+                shares_weights: true,
             };
             devices
         ],

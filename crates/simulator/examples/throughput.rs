@@ -186,6 +186,7 @@ fn scenario(
             DeviceSpec {
                 slots: 4,
                 memory_bytes: 0,
+                shares_weights: true,
             };
             devices
         ],

@@ -94,7 +94,7 @@ fn choice(scenario: &Scenario, k: u32) -> Choice {
     }
 }
 
-/// The K largest workers, and the weights of every model once.
+/// The K largest workers, and the weights of every model once where they are shared.
 fn memory(scenario: &Scenario, k: u32) -> u64 {
     let mut private: Vec<u64> = scenario
         .menu
@@ -110,7 +110,9 @@ fn memory(scenario: &Scenario, k: u32) -> u64 {
     models.sort_unstable();
     models.dedup_by_key(|(model, _)| *model);
     let private: u64 = private.iter().take(k as usize).sum();
-    let weights: u64 = models.iter().map(|(_, bytes)| bytes).sum();
+    let shared = scenario.devices.iter().all(|device| device.shares_weights);
+    let weights = models.iter().filter(|_| shared).map(|(_, bytes)| bytes);
+    let weights: u64 = weights.sum();
     private + weights + scenario.config.memory_reserve_bytes
 }
 

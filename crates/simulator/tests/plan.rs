@@ -38,6 +38,7 @@ fn scenario(spawns: &[u64], asked: impl Fn(u64) -> Option<usize>) -> Scenario {
         devices: vec![DeviceSpec {
             slots: 1,
             memory_bytes: 0,
+            shares_weights: true,
         }],
         menu: menu.collect(),
         batch_max: 1,

@@ -31,6 +31,7 @@ fn scenario(jobs: usize) -> Scenario {
     let device = DeviceSpec {
         slots: 2,
         memory_bytes: 0,
+        shares_weights: true,
     };
     Scenario {
         config: Config {

@@ -39,6 +39,7 @@ fn scenario(pattern: Pattern, spawns: &[u64], config: Config) -> Scenario {
     let device = DeviceSpec {
         slots: 2,
         memory_bytes: 0,
+        shares_weights: true,
     };
     Scenario {
         config,

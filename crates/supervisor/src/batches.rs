@@ -17,6 +17,8 @@ struct Batch {
 struct Member {
     attempt: AttemptId,
     given: Given,
+    /// It is to wait as soon as its worker has it.
+    paused: bool,
 }
 
 /// The frames that an attempt starts from.
@@ -31,7 +33,17 @@ pub(crate) enum Given {
 }
 
 /// What a worker is told now, in order.
-pub(crate) type Ready = (WorkerId, Vec<(AttemptId, Option<Pixels>)>);
+pub(crate) type Ready = (WorkerId, Vec<Told>);
+
+/// An attempt that its worker gets to know of.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) attempt: AttemptId,
+    /// The frames that it starts from.
+    pub(crate) given: Option<Pixels>,
+    /// It waits at once.
+    pub(crate) paused: bool,
+}
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -42,7 +54,11 @@ pub(crate) struct Batches {
 impl Batches {
     /// The scheduler gives a worker an attempt; `more`: the next one begins with it.
     pub(crate) fn add(&mut self, worker: WorkerId, attempt: AttemptId, given: Given, more: bool) {
-        let member = Member { attempt, given };
+        let member = Member {
+            attempt,
+            given,
+            paused: false,
+        };
         let open = |batch: &&mut Batch| batch.worker == worker && !batch.whole;
         match self.waiting.iter_mut().find(open) {
             Some(batch) => {
@@ -63,6 +79,13 @@ impl Batches {
         if let Some(member) = members.find(|member| member.attempt == attempt) {
             member.given = Given::Read(pixels);
         }
+    }
+
+    /// Pauses, or no more, an attempt that its worker has not heard of; `false`: it has.
+    pub(crate) fn set_paused(&mut self, attempt: AttemptId, paused: bool) -> bool {
+        let mut members = self.waiting.iter_mut().flat_map(|batch| &mut batch.members);
+        let member = members.find(|member| member.attempt == attempt);
+        member.map(|member| member.paused = paused).is_some()
     }
 
     /// Takes back an attempt that its worker has not heard of.
@@ -89,9 +112,13 @@ impl Batches {
         let Batch {
             worker, members, ..
         } = self.waiting.remove(place);
-        let members = members.into_iter().map(|member| match member.given {
-            Given::Read(pixels) => (member.attempt, Some(pixels)),
-            Given::None | Given::Reading => (member.attempt, None),
+        let members = members.into_iter().map(|member| Told {
+            attempt: member.attempt,
+            given: match member.given {
+                Given::Read(pixels) => Some(pixels),
+                Given::None | Given::Reading => None,
+            },
+            paused: member.paused,
         });
         Some((worker, members.collect()))
     }
@@ -120,7 +147,7 @@ mod tests {
 
     fn ready(batches: &mut Batches) -> Option<Vec<u8>> {
         let (_, members) = batches.take_ready()?;
-        let number = |(attempt, _): &(AttemptId, _)| attempt.job.as_bytes()[0];
+        let number = |told: &Told| told.attempt.job.as_bytes()[0];
         Some(members.iter().map(number).collect())
     }
 
@@ -134,6 +161,17 @@ mod tests {
         assert_eq!(ready(&mut batches), None);
         batches.read(attempt(1), Pixels::new(&[1]).expect("memory"));
         assert_eq!(ready(&mut batches), Some(vec![1, 2]));
+    }
+
+    #[test]
+    fn who_is_paused_before_its_worker_knows_waits_as_soon_as_that_does() {
+        let mut batches = Batches::default();
+        batches.add(ONE, attempt(1), Given::Reading, false);
+        assert!(batches.set_paused(attempt(1), true));
+        batches.read(attempt(1), Pixels::new(&[1]).expect("memory"));
+        let (_, members) = batches.take_ready().expect("it is whole");
+        assert!(members[0].paused);
+        assert!(!batches.set_paused(attempt(1), false), "it was sent");
     }
 
     #[test]

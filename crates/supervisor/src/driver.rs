@@ -164,6 +164,8 @@ impl Supervisor {
             .map(|device| DeviceSpec {
                 slots: parts.slots_per_device,
                 memory_bytes: device.memory_bytes,
+                // On a CPU they are mapped; on a GPU each worker has a copy.
+                shares_weights: device.is_cpu(),
             })
             .collect();
         let header = Header {

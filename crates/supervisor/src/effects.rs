@@ -43,10 +43,7 @@ impl Supervisor {
                 more,
             } => self.generate(worker, attempt, more, now),
             Command::Pause { worker, attempt } => self.pause(worker, attempt, now),
-            Command::Resume { worker, attempt } => {
-                let attempt = spoken(attempt);
-                self.tell(worker, &ToWorker::Resume { attempt }, None, now);
-            }
+            Command::Resume { worker, attempt } => self.resume(worker, attempt, now),
             Command::Cancel { worker, attempt } => self.cancel_attempt(worker, attempt, now),
             Command::Stop { worker } => self.stop(worker, now),
             Command::Kill { worker, reason } => self.kill(worker, reason),
@@ -256,19 +253,23 @@ impl Supervisor {
     /// Tells workers of the batches of which nothing is missing.
     pub(crate) fn send_batches(&mut self, now: Instant) {
         while let Some((worker, members)) = self.batches.take_ready() {
-            let items = members.into_iter().filter_map(|(attempt, given)| {
-                let live = self.jobs.get(attempt.job)?;
-                Some((attempt, item(&live.job), given))
+            let items = members.into_iter().filter_map(|told| {
+                let live = self.jobs.get(told.attempt.job)?;
+                Some((item(&live.job), told))
             });
             let items: Vec<_> = items.collect();
             let last = items.len().saturating_sub(1);
-            for (place, (attempt, item, given)) in items.into_iter().enumerate() {
+            for (place, (item, told)) in items.into_iter().enumerate() {
+                let attempt = spoken(told.attempt);
                 let generate = ToWorker::Generate {
-                    attempt: spoken(attempt),
+                    attempt,
                     item,
                     more: place < last,
                 };
-                self.tell(worker, &generate, given.as_ref(), now);
+                self.tell(worker, &generate, told.given.as_ref(), now);
+                if told.paused {
+                    self.tell(worker, &ToWorker::Pause { attempt }, None, now);
+                }
             }
         }
     }
@@ -285,8 +286,19 @@ impl Supervisor {
     fn pause(&mut self, worker: WorkerId, attempt: AttemptId, now: Instant) {
         self.jobs
             .change(attempt.job, |progress| progress.stage = Some(PAUSED));
-        let attempt = spoken(attempt);
-        self.tell(worker, &ToWorker::Pause { attempt }, None, now);
+        if !self.batches.set_paused(attempt, true) {
+            let attempt = spoken(attempt);
+            self.tell(worker, &ToWorker::Pause { attempt }, None, now);
+        }
+    }
+
+    fn resume(&mut self, worker: WorkerId, attempt: AttemptId, now: Instant) {
+        self.jobs
+            .change(attempt.job, |progress| progress.stage = None);
+        if !self.batches.set_paused(attempt, false) {
+            let attempt = spoken(attempt);
+            self.tell(worker, &ToWorker::Resume { attempt }, None, now);
+        }
     }
 
     /// Starts the encoder of an attempt whose frames will exist soon.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The version of the file's form; another one is not read.
 const SCHEMA: u32 = 1;
@@ -15,6 +16,10 @@ const SCHEMA: u32 = 1;
 pub struct Profiles {
     path: PathBuf,
     known: BTreeMap<String, Profile>,
+    /// Counts what was to be written.
+    version: u64,
+    /// What was written last; whoever writes holds it.
+    written: Arc<Mutex<u64>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,7 +51,12 @@ impl Profiles {
                 BTreeMap::new()
             }
         };
-        Self { path, known }
+        Self {
+            path,
+            known,
+            version: 0,
+            written: Arc::default(),
+        }
     }
 
     /// What is known of a bundle; zeros where nothing is.
@@ -60,10 +70,17 @@ impl Profiles {
         self.known.insert(bundle_id.to_owned(), profile);
     }
 
-    /// What writes the file when it is called, with what is known now.
-    pub(crate) fn save(&self) -> impl FnOnce() + Send + 'static {
-        let (path, known) = (self.path.clone(), self.known.clone());
+    /// What writes the file when it is called, with what is known now; not over something newer.
+    pub(crate) fn save(&mut self) -> impl FnOnce() + Send + 'static {
+        self.version += 1;
+        let (path, known, version) = (self.path.clone(), self.known.clone(), self.version);
+        let written = Arc::clone(&self.written);
         move || {
+            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+            if *written >= version {
+                return;
+            }
+            *written = version;
             if let Err(error) = write(&path, &known) {
                 tracing::warn!(path = %path.display(), %error, "what was learned of bundles cannot be kept");
             }

@@ -1,9 +1,8 @@
 //! What each event means to the scheduler, and to whoever waits.
 
-use crate::devices::Device;
 use crate::driver::Supervisor;
 use crate::effects::now_ms;
-use crate::event::{BakedBundle, BundleNews, Event};
+use crate::event::{BundleNews, Event};
 use crate::memory;
 use crate::work::work;
 use crate::workers::{Meaning, Process, Wanted};
@@ -102,11 +101,12 @@ impl Supervisor {
     // --- bundles ---
 
     fn bundle_changed(&mut self, key: BundleKey, news: BundleNews, now: Instant) {
+        self.learn_all();
         let standing = match &news {
             BundleNews::Baked(baked) => BundleStanding::Offered(BundleOffer {
                 modes: baked.modes.clone(),
                 profile: Profile {
-                    weights_bytes: self.shared_weights(baked),
+                    weights_bytes: baked.weights_bytes,
                     ..self.profiles.get(&baked.id)
                 },
             }),
@@ -256,14 +256,6 @@ impl Supervisor {
         self.measure(id, memory, now);
         self.learn_all();
         tokio::task::spawn_blocking(self.profiles.save());
-    }
-
-    /// Weights that workers on these devices share, in bytes.
-    fn shared_weights(&self, baked: &BakedBundle) -> u64 {
-        match self.devices.iter().all(Device::is_cpu) {
-            true => baked.weights_bytes,
-            false => 0,
-        }
     }
 
     /// Looks how much memory a worker holds: it says so itself, but on a GPU only the driver knows.

@@ -36,6 +36,7 @@ pub fn devices(count: usize, slots: u32) -> Vec<DeviceSpec> {
     let spec = DeviceSpec {
         slots,
         memory_bytes: 0,
+        shares_weights: true,
     };
     vec![spec; count]
 }
@@ -198,6 +199,10 @@ impl Bench {
             pausable: continuous,
         };
         self.tell(worker, WorkerEvent::Ready { engine });
+    }
+
+    pub fn measured(&mut self, worker: u64, private_bytes: u64) {
+        self.tell(worker, WorkerEvent::Measured { private_bytes });
     }
 
     pub fn started(&mut self, worker: u64, attempt: AttemptId) {
