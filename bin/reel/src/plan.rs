@@ -15,7 +15,7 @@ use reel_scheduler::{DeviceSpec, Profile, assumed_private_bytes};
 use reel_simulator::plan::{Choice, ShapePlan};
 use reel_simulator::trace::{self, Trace};
 use reel_simulator::{
-    Advice, Arrival, BundleCost, Observed, Pattern, Plan, Scenario, Volume, draw, plan,
+    Advice, Arrival, BundleCost, Observed, Pattern, Plan, Scenario, Volume, batch_share, draw, plan,
 };
 use reel_supervisor::{Device, Profiles};
 use std::fs::File;
@@ -226,15 +226,6 @@ fn assume_memory(menu: &mut [Known], shares_weights: bool) {
             cost.private_bytes = private.max(assumed_private_bytes(weights, shares_weights));
         }
     }
-}
-
-/// What a step of two has in common with two steps of one; nothing, where nobody measured it.
-fn batch_share(profile: &Profile) -> f64 {
-    let [one, two, ..] = profile.step_us;
-    if one == 0 || two == 0 {
-        return 0.0;
-    }
-    (2.0 - two as f64 / one as f64).clamp(0.0, 1.0)
 }
 
 fn print_menu(menu: &[Known]) -> io::Result<()> {

@@ -16,7 +16,7 @@ pub(crate) struct ReplayArgs {
     /// A recording, as `[recording] enabled = true` leaves it under DATA_DIR/recordings
     file: PathBuf,
     /// What if the worker that makes room had been chosen like this
-    #[arg(long, value_enum)]
+    #[arg(long, visible_alias = "policy", value_enum)]
     eviction: Option<Eviction>,
     /// What if each device had had so many workers
     #[arg(long, value_name = "K")]

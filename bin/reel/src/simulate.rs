@@ -56,12 +56,15 @@ pub(crate) struct SimulateArgs {
     /// Seed of the traffic
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Take the arrivals of this file (CSV: at_s, shape, tenant, priority) instead of a pattern
+    /// Take the arrivals of this file (CSV: at_s, shape, tenant, priority, session) instead of a pattern
     #[arg(long, value_name = "FILE", conflicts_with_all = ["pattern", "jobs", "rate", "shapes", "tenants", "seed"])]
     trace: Option<PathBuf>,
     /// Only write the arrivals of the pattern to this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "plot"])]
     write_trace: Option<PathBuf>,
+    /// Record the run for `reel replay`, in a new file; of one K and one policy
+    #[arg(long, value_name = "FILE", conflicts_with = "write_trace")]
+    record: Option<PathBuf>,
     /// Draw hit-rate.svg, waits.svg and, of the last run, timeline.svg into this folder
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
@@ -104,6 +107,9 @@ pub(crate) fn run_command(args: &SimulateArgs) -> anyhow::Result<()> {
     let scenario = args.scenario()?;
     if let Some(path) = &args.write_trace {
         return write_trace(path, &scenario);
+    }
+    if let Some(path) = &args.record {
+        return args.record(path, &scenario);
     }
     let mut rows = Vec::new();
     let mut runs = Vec::new();
@@ -177,6 +183,21 @@ impl SimulateArgs {
             batch_max: 8,
             arrivals,
         })
+    }
+
+    fn record(&self, path: &Path, scenario: &Scenario) -> anyhow::Result<()> {
+        let (&[eviction], &[k]) = (&*self.eviction, &*self.k) else {
+            anyhow::bail!("a recording is of one run: give one --k and one --eviction");
+        };
+        let report = reel_simulator::record(&with(scenario, eviction, k), path)
+            .with_context(|| path.display().to_string())?;
+        say(format!(
+            "{}: {} inputs, decisions {}",
+            path.display(),
+            report.events,
+            report.decisions
+        ))?;
+        Ok(())
     }
 
     fn traffic(&self) -> anyhow::Result<Trace> {

@@ -85,6 +85,59 @@ fn every_job_of_every_shipped_trace_ends_and_no_trace_is_left_without_its_optimu
     }
 }
 
+fn reel(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_reel"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+/// A change of the scheduler that decides otherwise shows here: `docs/traces/README.md` says how to record anew.
+#[test]
+fn the_shipped_recording_is_decided_as_it_was() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../docs/traces/evening.reelrec"
+    );
+    let same = reel(&["replay", path]);
+    let said = String::from_utf8_lossy(&same.stdout);
+    assert!(said.contains("the same as recorded"), "{said}{same:?}");
+    let otherwise = rows(&reel(&["replay", path, "--policy", "lru", "--k", "3"]));
+    let names: Vec<_> = otherwise[1..].iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(
+        names,
+        ["what happened", "simulated alike", "simulated otherwise"]
+    );
+    assert!(
+        otherwise[1..]
+            .iter()
+            .all(|row| column(row, "jobs") == "400")
+    );
+}
+
+#[test]
+fn a_plan_for_a_recording_says_what_to_write_into_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().to_str().unwrap();
+    let plan = reel(&[
+        "plan",
+        "--devices",
+        "cpu",
+        "--data-dir",
+        nowhere,
+        "--cache-dir",
+        nowhere,
+    ]);
+    let said = String::from_utf8_lossy(&plan.stdout);
+    for part in ["not baked", "assumed", "enough", "slots_per_device = "] {
+        assert!(said.contains(part), "{part}: {said}{plan:?}");
+    }
+    let trace = traces().remove(0);
+    let other = reel(&["plan", "--trace", trace.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&other.stderr);
+    assert!(said.contains("is not on the menu"), "{said}");
+}
+
 #[test]
 fn a_pattern_and_the_trace_that_it_wrote_give_the_same_run() {
     let folder = tempfile::tempdir().unwrap();

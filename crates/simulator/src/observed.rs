@@ -1,9 +1,10 @@
 //! A recorded run in the figures of a simulated one, and as traffic to try otherwise.
 
 use crate::report::{Report, Tally};
+use crate::sharing::Sharing;
 use crate::traffic::Arrival;
-use crate::world::{BundleCost, Scenario};
-use reel_domain::{AttemptId, BundleKey, JobId};
+use crate::world::{BundleCost, Scenario, batch_share};
+use reel_domain::{BundleKey, JobId};
 use reel_recording::read::Event;
 use reel_recording::{ReadError, Recording};
 use reel_scheduler::{
@@ -16,9 +17,6 @@ use std::time::{Duration, Instant};
 const UNMEASURED: Duration = Duration::from_secs(1);
 /// Steps of an attempt; in a recording only their ends are seen.
 const STEPS: u32 = 20;
-/// What a batch is taken to have in common: nothing, so that a what-if promises no gain that nobody measured.
-const BATCH_SHARE: f64 = 0.0;
-
 /// What a recording says.
 #[derive(Debug, Clone)]
 pub struct Observed {
@@ -84,10 +82,8 @@ struct Observer {
     last: Duration,
     spawning: BTreeMap<WorkerId, Spawn>,
     hot: BTreeMap<WorkerId, usize>,
-    running: BTreeMap<WorkerId, usize>,
-    started: HashMap<AttemptId, Duration>,
+    sharing: Sharing,
     spawns: Vec<Mean>,
-    services: Vec<Mean>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -117,10 +113,8 @@ impl Observer {
             last: Duration::ZERO,
             spawning: BTreeMap::new(),
             hot: BTreeMap::new(),
-            running: BTreeMap::new(),
-            started: HashMap::new(),
+            sharing: Sharing::new(menu.len()),
             spawns: vec![Mean::default(); menu.len()],
-            services: vec![Mean::default(); menu.len()],
         }
     }
 
@@ -148,6 +142,7 @@ impl Observer {
             tenant: work.tenant.clone(),
             priority: work.priority,
             merge: work.merge,
+            session: work.session,
         });
     }
 
@@ -161,52 +156,55 @@ impl Observer {
                     self.hot.insert(worker, spawn.bundle);
                 }
             }
-            WorkerEvent::Started { attempt } => {
-                self.started.insert(*attempt, at);
+            WorkerEvent::Finished { .. } => {
+                self.sharing.finishes(at, worker);
+                self.rests(at, worker);
             }
-            WorkerEvent::Finished { attempt } => {
-                if let Some(since) = self.started.remove(attempt)
-                    && let Some(&job) = self.jobs.get(&attempt.job)
-                {
-                    self.services[self.arrivals[job].bundle].add(at - since);
-                }
-                self.leaves(at, worker);
+            WorkerEvent::Cancelled { .. } | WorkerEvent::Failed { .. } => {
+                self.sharing.leaves(at, worker);
+                self.rests(at, worker);
             }
-            WorkerEvent::Cancelled { .. } | WorkerEvent::Failed { .. } => self.leaves(at, worker),
             WorkerEvent::SpawnFailed | WorkerEvent::Exited(_) => {
                 self.spawning.remove(&worker);
                 self.hot.remove(&worker);
-                self.running.remove(&worker);
+                self.sharing.ends(at, worker);
                 self.tally.busy_ends(at, worker, true);
             }
-            WorkerEvent::Progress { .. }
+            WorkerEvent::Started { .. }
+            | WorkerEvent::Progress { .. }
             | WorkerEvent::Measured { .. }
             | WorkerEvent::Broken { .. } => {}
         }
     }
 
-    fn leaves(&mut self, at: Duration, worker: WorkerId) {
-        let left = self.running.get_mut(&worker).map_or(0, |running| {
-            *running = running.saturating_sub(1);
-            *running
-        });
-        self.tally.busy_ends(at, worker, left == 0);
+    /// A worker may have no work left.
+    fn rests(&mut self, at: Duration, worker: WorkerId) {
+        let idle = self.sharing.is_idle(worker);
+        self.tally.busy_ends(at, worker, idle);
     }
 
     fn does(&mut self, at: Duration, command: &Command) {
         match command {
             Command::Refuse { .. } => self.tally.rejections += 1,
-            Command::Spawn { worker, bundle, .. } => {
-                self.spawns(*worker, self.places[bundle], at);
+            Command::Spawn {
+                slot,
+                worker,
+                bundle,
+            } => {
+                let bundle = self.places[bundle];
+                self.sharing.spawns(*worker, slot.device.0, bundle);
+                self.spawns(*worker, bundle, at);
             }
             Command::Generate {
                 worker, attempt, ..
             } => {
-                *self.running.entry(*worker).or_default() += 1;
+                self.sharing.joins(at, *worker);
                 if let Some(&job) = self.jobs.get(&attempt.job) {
                     self.tally.begins(job, at, *worker);
                 }
             }
+            Command::Pause { worker, .. } => self.sharing.leaves(at, *worker),
+            Command::Resume { worker, .. } => self.sharing.joins(at, *worker),
             Command::Stop { worker } | Command::Kill { worker, .. } => {
                 self.spawning.remove(worker);
                 self.hot.remove(worker);
@@ -231,15 +229,16 @@ impl Observer {
     }
 
     fn measured(&self) -> Vec<bool> {
-        let pairs = self.spawns.iter().zip(&self.services);
-        pairs
-            .map(|(spawns, services)| spawns.count > 0 && services.count > 0)
+        let spawns = self.spawns.iter().enumerate();
+        spawns
+            .map(|(place, spawns)| spawns.count > 0 && self.sharing.alone(place, 0.0).is_some())
             .collect()
     }
 
     fn costs(&self, scheduler: &Scheduler) -> Vec<BundleCost> {
         let costs = self.menu.iter().enumerate().map(|(place, key)| {
             let profile = scheduler.profile(key).unwrap_or_default();
+            let share = batch_share(&profile);
             let Profile {
                 weights_bytes,
                 private_bytes,
@@ -248,9 +247,9 @@ impl Observer {
             BundleCost {
                 key: key.clone(),
                 spawn: self.spawns[place].mean(),
-                service: self.services[place].mean(),
+                service: self.sharing.alone(place, share).unwrap_or(UNMEASURED),
                 steps: STEPS,
-                batch_share: BATCH_SHARE,
+                batch_share: share,
                 weights_bytes,
                 private_bytes,
             }

@@ -1,16 +1,17 @@
 //! Arrivals in a file: CSV with a heading, one line for each job, in the order of their arrival.
 //!
 //! ```text
-//! at_s,shape,tenant,priority
-//! 0.512,64x64@9f,studio-a,interactive
-//! 1.090,768x512@121f,studio-b,batch
+//! at_s,shape,tenant,priority,session
+//! 0.512,64x64@9f,studio-a,interactive,
+//! 1.090,768x512@121f,studio-b,realtime,7
 //! ```
 //!
 //! `at_s`: seconds from the beginning. `shape`: WIDTHxHEIGHT@FRAMESf. `tenant`: a name; empty is the default one.
-//! `priority`: `realtime`, `interactive` or `batch`.
+//! `priority`: `realtime`, `interactive` or `batch`. `session`: the number of the session that it continues, or empty;
+//! the column may be absent.
 
-use crate::traffic::{Arrival, MERGE};
-use reel_domain::{Priority, Shape, TenantName};
+use crate::traffic::{Arrival, MERGE, session_id};
+use reel_domain::{Priority, SessionId, Shape, TenantName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io;
@@ -56,6 +57,8 @@ struct Line {
     shape: String,
     tenant: String,
     priority: String,
+    #[serde(default)]
+    session: String,
 }
 
 /// Reads a trace.
@@ -97,6 +100,7 @@ pub fn write(to: impl io::Write, arrivals: &[Arrival], shapes: &[Shape]) -> Resu
             shape: shapes[job.bundle].to_string(),
             tenant: job.tenant.to_string(),
             priority: job.priority.to_string(),
+            session: job.session.map(session_number).unwrap_or_default(),
         })?;
     }
     Ok(writer.flush().map_err(csv::Error::from)?)
@@ -137,12 +141,14 @@ impl Line {
             let reason = "is none of realtime, interactive, batch".to_owned();
             ("priority", self.priority, reason)
         })?;
+        let session = session(&self.session).map_err(|reason| ("session", self.session, reason))?;
         let job = Arrival {
             at,
             bundle: 0,
             tenant,
             priority,
             merge: MERGE,
+            session,
         };
         Ok((shape, job))
     }
@@ -158,6 +164,20 @@ fn seconds(text: &str, after: Duration) -> Result<Duration, String> {
         ));
     }
     Ok(at)
+}
+
+fn session(text: &str) -> Result<Option<SessionId>, String> {
+    match text {
+        "" => Ok(None),
+        _ => text
+            .parse()
+            .map(|number| Some(session_id(number)))
+            .map_err(|_| "is not a number".to_owned()),
+    }
+}
+
+fn session_number(session: SessionId) -> String {
+    u128::from_be_bytes(*session.as_bytes()).to_string()
 }
 
 fn tenant(text: &str) -> Result<TenantName, String> {
@@ -219,6 +239,9 @@ mod tests {
             refused("0,64x64@9f,,urgent\n"),
             "line 2: priority `urgent` is none of realtime, interactive, batch"
         );
+        let text = "at_s,shape,tenant,priority,session\n0,64x64@9f,,realtime,mine\n";
+        let error = read(text.as_bytes()).expect_err("it is wrong");
+        assert_eq!(error.to_string(), "line 2: session `mine` is not a number");
         assert!(refused("0,64x64@9f,a b,batch\n").starts_with("line 2: tenant `a b` is refused: "));
         assert!(refused("-1,64x64@9f,,batch\n").starts_with("line 2: at_s `-1` is refused: "));
         assert_eq!(refused(""), "no job in it");

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand_distr::{Distribution, Exp, Zipf};
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::SeedableRng;
-use reel_domain::{Priority, TenantName};
+use reel_domain::{Priority, SessionId, TenantName};
 use reel_scheduler::Merge;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub struct Arrival {
     pub priority: Priority,
     /// With what it can share a worker.
     pub merge: Merge,
+    /// The session that it continues.
+    pub session: Option<SessionId>,
 }
 
 /// All jobs of traffic that nobody recorded can share a worker, if they want the same bundle.
@@ -116,6 +118,7 @@ pub fn draw(pattern: Pattern, volume: Volume) -> Vec<Arrival> {
         volume,
         now: 0.0,
         burst: None,
+        begun_sessions: 0,
     };
     if pattern == Pattern::Sessions {
         return source.sessions();
@@ -132,6 +135,7 @@ struct Source {
     now: f64,
     /// Bundle and jobs left of the burst that is going on.
     burst: Option<(usize, u32)>,
+    begun_sessions: u64,
 }
 
 impl Source {
@@ -186,8 +190,13 @@ impl Source {
     fn segments(&mut self, bundle: usize, tenant: usize, jobs: &mut Vec<Arrival>) {
         let service = self.volume.service.as_secs_f64();
         let mut now = self.now;
+        self.begun_sessions += 1;
+        let session = Some(session_id(self.begun_sessions));
         for _ in 0..self.random.random_range(SEGMENTS_MIN..=SEGMENTS_MAX) {
-            jobs.push(arrival(now, bundle, tenant, Priority::Realtime));
+            jobs.push(Arrival {
+                session,
+                ..arrival(now, bundle, tenant, Priority::Realtime)
+            });
             now += service * (1.0 + self.random.random_range(PAUSE_MIN..PAUSE_MAX));
         }
     }
@@ -227,7 +236,13 @@ fn arrival(seconds: f64, bundle: usize, tenant: usize, priority: Priority) -> Ar
         tenant: tenant_name(tenant),
         priority,
         merge: MERGE,
+        session: None,
     }
+}
+
+/// The sessions of a trace have numbers.
+pub(crate) fn session_id(number: u64) -> SessionId {
+    SessionId::from_bytes(u128::from(number).to_be_bytes())
 }
 
 fn tenant_name(number: usize) -> TenantName {

@@ -294,7 +294,7 @@ impl<'a> World<'a> {
             priority: arrival.priority,
             merge: arrival.merge,
             cost: u64::from(self.scenario.menu[arrival.bundle].steps),
-            session: None,
+            session: arrival.session,
             begin_within: None,
             digest: RequestDigest(index as u64),
         };
@@ -389,7 +389,7 @@ impl<'a> World<'a> {
     fn catch_up(&mut self, worker: WorkerId, busy: usize) {
         if let Some(actor) = self.actors.get_mut(&worker) {
             let slow = slowness(
-                &self.scenario.menu[actor.bundle],
+                self.scenario.menu[actor.bundle].batch_share,
                 actor.attempts.len(),
                 busy,
             );
@@ -424,7 +424,7 @@ impl<'a> World<'a> {
             return;
         };
         let cost = &self.scenario.menu[actor.bundle];
-        let slow = slowness(cost, actor.attempts.len(), busy);
+        let slow = slowness(cost.batch_share, actor.attempts.len(), busy);
         self.will(
             now + left.mul_f64(slow),
             Happening::Through(worker, generation),
@@ -567,9 +567,23 @@ impl Actor {
 }
 
 /// A step of `attempts` on a device with `busy` workers, over a step of one attempt alone on its device.
-fn slowness(cost: &BundleCost, attempts: usize, busy: usize) -> f64 {
-    let batch = 1.0 + attempts.saturating_sub(1) as f64 * (1.0 - cost.batch_share);
+pub(crate) fn slowness(batch_share: f64, attempts: usize, busy: usize) -> f64 {
+    let batch = 1.0 + attempts.saturating_sub(1) as f64 * (1.0 - batch_share);
     batch * busy.max(1) as f64
+}
+
+/// What the steps of a batch have in common, as measured: the mean over the sizes that were; nothing where none was.
+#[must_use]
+pub fn batch_share(profile: &Profile) -> f64 {
+    let [one, larger @ ..] = &profile.step_us;
+    let measured = larger.iter().zip(1_u32..).filter(|(us, _)| **us > 0);
+    let shares: Vec<f64> = measured
+        .map(|(&us, more)| 1.0 - (us as f64 / *one as f64 - 1.0) / f64::from(more))
+        .collect();
+    if *one == 0 || shares.is_empty() {
+        return 0.0;
+    }
+    (shares.iter().sum::<f64>() / shares.len() as f64).clamp(0.0, 1.0)
 }
 
 fn job_id(index: usize) -> JobId {

@@ -28,6 +28,7 @@ fn scenario(spawns: &[u64], asked: impl Fn(u64) -> Option<usize>) -> Scenario {
             tenant: "somebody".parse().expect("a name"),
             priority: Priority::Interactive,
             merge: Merge::default(),
+            session: None,
         })
     });
     Scenario {

@@ -5,7 +5,7 @@
 
 use reel_recording::Recording;
 use reel_scheduler::{Config, DeviceSpec, Eviction};
-use reel_simulator::{BundleCost, Pattern, Scenario, Volume, draw, record};
+use reel_simulator::{BundleCost, Pattern, Scenario, Volume, draw, observe, record, run};
 use std::time::Duration;
 
 fn scenario(jobs: usize) -> Scenario {
@@ -44,6 +44,23 @@ fn scenario(jobs: usize) -> Scenario {
         batch_max: 4,
         arrivals: draw(Pattern::Bursty, volume),
     }
+}
+
+#[test]
+fn what_is_made_of_a_recording_is_near_to_what_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("short.reelrec");
+    record(&scenario(2_000), &path).unwrap();
+    let observed = observe(Recording::open(&path).unwrap()).unwrap();
+    let alike = run(&observed.scenario);
+    let near = |one: Duration, other: Duration| {
+        let ratio = one.as_secs_f64() / other.as_secs_f64();
+        assert!((0.5..2.0).contains(&ratio), "{one:?} and {other:?}");
+    };
+    near(alike.busy, observed.report.busy);
+    near(alike.wait(50), observed.report.wait(50));
+    near(alike.wait(95), observed.report.wait(95));
+    near(alike.spawning, observed.report.spawning);
 }
 
 #[test]
