@@ -131,7 +131,8 @@ impl Scheduler {
             return None;
         }
         let ends = |attempt: AttemptId| match self.jobs.get(&attempt.job)?.place {
-            Place::Placed { started, .. } => Some(started.unwrap_or(now) + service),
+            // One that has not started yet was given to the worker when that was used last.
+            Place::Placed { started, .. } => Some(started.unwrap_or(ready.used) + service),
             _ => None,
         };
         let batch = ready.batch();

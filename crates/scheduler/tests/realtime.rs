@@ -299,3 +299,20 @@ fn what_a_pause_took_is_not_counted_as_work() {
     let profile = bench.scheduler.profile(&menu()[0]).unwrap();
     assert_eq!(profile.service_us, 90_000_000, "nor the other way round");
 }
+
+#[test]
+fn an_estimate_does_not_move_with_time_before_the_attempt_has_started() {
+    let mut bench = one_hot(config());
+    bench.submit_work(of_class(1, Priority::Batch));
+    bench.started(0, attempt(1, 1));
+    bench.pass(Duration::from_secs(10));
+    bench.finished(0, attempt(1, 1));
+    bench.submit_work(of_class(2, Priority::Batch));
+    bench.submit_work(Work {
+        begin_within: Some(Duration::from_secs(60)),
+        ..segment(3)
+    });
+    bench.commands();
+    bench.pass(Duration::from_secs(10));
+    assert!(short(&bench.commands()).contains(&"pause w0 2/1".into()));
+}

@@ -14,6 +14,9 @@ use reel_scheduler::{
 };
 use std::time::{Duration, Instant};
 
+/// Timers that may expire while time passes once; more is a machine that wakes itself for nothing.
+const WAKES_MAX: u32 = 1_000;
+
 pub struct Bench {
     pub scheduler: Scheduler,
     pub now: Instant,
@@ -229,8 +232,11 @@ impl Bench {
     /// Lets time pass as the driver does: the machine is woken by its own timers and by nothing else.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
+        let mut wakes = 0;
         while let Some(at) = self.scheduler.poll_timeout().filter(|&at| at <= end) {
             self.now = at.max(self.now);
+            wakes += 1;
+            assert!(wakes < WAKES_MAX, "timers that wake it again and again");
             self.put(Input::Timeout);
         }
         self.now = end;
