@@ -169,7 +169,7 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", explain(&error));
             let usage = error.is::<config::ConfigError>() || error.is::<startup::UsageError>();
             ExitCode::from(if usage { EXIT_USAGE } else { 1 })
         }
@@ -195,6 +195,17 @@ fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
+/// The error and its causes. Many say their cause themselves: nothing is said twice.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Logs go to stderr; `RUST_LOG` outranks the file.
 fn start_log(config: &Config) -> anyhow::Result<()> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.filter.clone());
@@ -218,5 +229,19 @@ mod tests {
     #[test]
     fn the_command_line_is_in_order() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = std::io::Error::other("no such file");
+        let says_it = config::ConfigError::Read {
+            path: "reel.toml".into(),
+            source: cause,
+        };
+        let error = anyhow::Error::new(says_it).context("the configuration");
+        assert_eq!(
+            explain(&error),
+            "the configuration: cannot read reel.toml: no such file"
+        );
     }
 }

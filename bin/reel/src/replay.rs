@@ -19,7 +19,7 @@ pub(crate) struct ReplayArgs {
     #[arg(long, visible_alias = "policy", value_enum)]
     eviction: Option<Eviction>,
     /// What if each device had had so many workers
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     k: Option<u32>,
     /// What if jobs had shared workers like this
     #[arg(long, value_enum)]

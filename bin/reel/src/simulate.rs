@@ -30,7 +30,7 @@ pub(crate) struct SimulateArgs {
     #[arg(long, default_value_t = 2, value_name = "N")]
     devices: usize,
     /// Workers on each device; several are compared
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 3, 4], value_name = "K,...")]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 3, 4], value_name = "K,...", value_parser = clap::value_parser!(u32).range(1..))]
     k: Vec<u32>,
     /// Shapes on the menu
     #[arg(long, default_value_t = 8, value_name = "N")]

@@ -71,9 +71,9 @@ pub(crate) struct OfBundle {
 }
 
 impl Places {
-    pub(crate) fn new(bundles: usize, slots: usize) -> Self {
+    pub(crate) fn new(bundles: usize) -> Self {
         Self {
-            vacant: (0..slots).collect(),
+            vacant: BTreeSet::new(),
             idle: BTreeSet::new(),
             resting: BTreeSet::new(),
             reserved: BTreeSet::new(),

@@ -83,8 +83,8 @@ impl Scheduler {
         let (devices, slots) = lay_out(specs, usize::from(config.standby));
         let menu = Menu::new(menu, &config.pinned);
         let caps = caps(&config, specs, &menu);
-        Self {
-            places: Places::new(menu.len(), slots.len()),
+        let mut scheduler = Self {
+            places: Places::new(menu.len()),
             refiled: false,
             line: Line::new(menu.len(), config.look_past_max, config.class_overtakes_max),
             config,
@@ -115,7 +115,9 @@ impl Scheduler {
             fill_due: true,
             reserved_due: false,
             forming: BTreeSet::new(),
-        }
+        };
+        scheduler.places = scheduler.places_anew();
+        scheduler
     }
 
     /// Takes in one thing that happened, and decides. What follows is in [`poll_command`](Self::poll_command).
@@ -589,7 +591,7 @@ impl Scheduler {
 
     /// What [`Places`] must be; the slots know.
     fn places_anew(&self) -> Places {
-        let mut places = Places::new(self.menu.len(), 0);
+        let mut places = Places::new(self.menu.len());
         for index in 0..self.slots.len() {
             places.add(index, self.standing(index));
         }

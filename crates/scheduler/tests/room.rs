@@ -385,3 +385,10 @@ fn a_worker_that_leaves_for_another_bundle_is_not_replaced_by_its_own() {
         "{commands:?}"
     );
 }
+
+#[test]
+fn a_device_without_slots_gets_no_worker() {
+    let mut bench = Bench::with(Config::default(), &devices(1, 0));
+    bench.submit(1, &menu()[0]);
+    assert!(bench.commands().is_empty());
+}
