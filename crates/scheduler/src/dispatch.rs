@@ -64,7 +64,9 @@ impl Scheduler {
             let Some(slot) = self.best_idle(bundle, id) else {
                 return false;
             };
-            self.menu[bundle].passed_by_joins = (None, 0);
+            if self.menu[bundle].passed_by_joins.0 == Some(id) {
+                self.menu[bundle].passed_by_joins = (None, 0);
+            }
             self.start(slot, id, rank, now);
             return true;
         }

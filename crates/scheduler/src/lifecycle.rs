@@ -85,10 +85,16 @@ impl Scheduler {
 
     /// What a bundle's engine can do is known now: its waiting jobs share with others than was thought.
     fn line_up_again(&mut self, bundle: BundleIx) {
+        self.touched.insert(bundle);
         for id in self.line.of_bundle(bundle) {
-            if let Some(waiting) = self.jobs.get(&id).and_then(waiting) {
-                self.line.remove(&waiting);
-                self.enqueue(id);
+            let continuous = self.menu[bundle].continuous;
+            let Some(entry) = self.jobs.get_mut(&id) else {
+                continue;
+            };
+            let lane = entry.lane(continuous);
+            if let Some(waiting) = waiting(entry) {
+                self.line.change_lane(&waiting, lane);
+                entry.place = Place::Queued(lane);
             }
         }
     }

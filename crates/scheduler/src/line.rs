@@ -84,8 +84,10 @@ struct Tenant {
     virtual_time: u64,
     line: BTreeMap<u64, JobId>,
     holds: BTreeMap<Wanted, Hold>,
-    /// Younger jobs that were served since the oldest one is the oldest.
+    /// Younger jobs that were served while the oldest one was the oldest.
     overtaken: u32,
+    /// The youngest ticket for which that was counted: who comes back and is older does not wipe the count.
+    counted: u64,
 }
 
 /// A tenant's jobs of one kind.
@@ -145,12 +147,17 @@ impl Line {
         self.classes[job.priority as usize].remove(job, self.look_past_max);
     }
 
+    /// A waiting job shares with others than was thought. Nobody's place changes by that.
+    pub(crate) fn change_lane(&mut self, job: &Waiting, lane: Lane) {
+        self.classes[job.priority as usize].change_lane(job, lane, self.look_past_max);
+    }
+
     /// Takes out a job that a worker begins, and charges its tenant.
     pub(crate) fn serve(&mut self, job: &Waiting, cost: u64, weight: u32) {
         let own = job.priority as usize;
+        self.classes[own].is_served(job);
         self.classes[own].charge(job, cost, weight, self.look_past_max);
         self.remove(job);
-        self.classes[own].overtaken.remove(&job.bundle);
         for class in &mut self.classes[own + 1..] {
             // What is not shown would not have gone first anyway.
             if class.holders.contains_key(&Wanted::Any(job.bundle)) {
@@ -159,18 +166,20 @@ impl Line {
         }
     }
 
-    /// The job that goes first among those wanted. A class that was overtaken too often goes before all.
+    /// The job that goes first among those wanted. A class that was overtaken too often goes before all; of several,
+    /// the one that was overtaken most.
     pub(crate) fn first(&mut self, wanted: Wanted) -> Option<(Rank, JobId)> {
         let overtakes_max = self.class_overtakes_max;
-        let mut chosen = None;
+        let (mut chosen, mut most) = (None, 0);
         for priority in Priority::ALL {
             let class = &mut self.classes[priority as usize];
             let Some((virtual_time, ticket, id)) = class.first(wanted) else {
                 continue;
             };
-            let overtaken = class.overtaken.get(&wanted.bundle());
-            let is_due = overtaken.is_some_and(|&times| times >= overtakes_max);
-            if chosen.is_none() || is_due {
+            let overtaken = class.overtaken.get(&wanted.bundle()).copied().unwrap_or(0);
+            let is_due = overtaken > 0 && overtaken >= overtakes_max;
+            if chosen.is_none() || (is_due && overtaken >= most) {
+                most = if is_due { overtaken } else { 0 };
                 let rank = Rank {
                     priority,
                     virtual_time,
@@ -230,7 +239,6 @@ impl Class {
                 .insert(job.ticket);
         }
         if tenant.is_oldest(job.ticket) {
-            tenant.overtaken = 0;
             self.show_all(&job.tenant, look_past);
         } else if tenant.overtaken < look_past {
             job.wanted()
@@ -247,24 +255,42 @@ impl Class {
         let was_strict = tenant.overtaken >= look_past;
         tenant.line.remove(&job.ticket);
         for wanted in job.wanted() {
-            let Some(hold) = tenant.holds.get_mut(&wanted) else {
-                continue;
-            };
-            hold.tickets.remove(&job.ticket);
-            if hold.tickets.is_empty() {
-                let shown = hold.shown;
-                tenant.holds.remove(&wanted);
-                hide(&mut self.holders, wanted, &job.tenant, shown);
-            }
+            tenant.unhold(&mut self.holders, job, wanted);
         }
         if tenant.line.is_empty() {
             tenant.overtaken = 0;
             self.away.insert((tenant.virtual_time, job.tenant.clone()));
             self.forget_the_long_gone();
         } else if was_oldest {
-            tenant.overtaken = 0;
+            tenant.forget_overtaking();
             if was_strict {
                 self.show_all(&job.tenant, look_past);
+            }
+        }
+    }
+
+    fn change_lane(&mut self, job: &Waiting, lane: Lane, look_past: u32) {
+        let Some(tenant) = self.tenants.get_mut(&job.tenant) else {
+            return;
+        };
+        let (old, new) = (
+            Wanted::Lane(job.bundle, job.lane),
+            Wanted::Lane(job.bundle, lane),
+        );
+        tenant.unhold(&mut self.holders, job, old);
+        let hold = tenant.holds.entry(new).or_default();
+        hold.tickets.insert(job.ticket);
+        if tenant.is_oldest(job.ticket) || tenant.overtaken < look_past {
+            self.show(&job.tenant, new);
+        }
+    }
+
+    /// The job that more urgent ones overtook begins: for its bundle they count from nothing again.
+    fn is_served(&mut self, job: &Waiting) {
+        if self.overtaken.contains_key(&job.bundle) {
+            let first = self.first(Wanted::Any(job.bundle));
+            if first.is_some_and(|(.., id)| id == job.id) {
+                self.overtaken.remove(&job.bundle);
             }
         }
     }
@@ -316,6 +342,7 @@ impl Class {
         tenant.virtual_time += (cost.max(1) * SCALE / u64::from(weight.max(1))).max(1);
         if !tenant.is_oldest(job.ticket) {
             tenant.overtaken += 1;
+            tenant.counted = tenant.counted.max(tenant.oldest().unwrap_or(0));
             if tenant.overtaken == look_past {
                 self.show_all(&job.tenant, look_past);
             }
@@ -342,8 +369,32 @@ impl Class {
 }
 
 impl Tenant {
+    fn oldest(&self) -> Option<u64> {
+        self.line.keys().next().copied()
+    }
+
     fn is_oldest(&self, ticket: u64) -> bool {
-        self.line.keys().next() == Some(&ticket)
+        self.oldest() == Some(ticket)
+    }
+
+    /// The oldest job is gone. Of the next one nothing was counted, unless it was the oldest before.
+    fn forget_overtaking(&mut self) {
+        if self.oldest().is_some_and(|oldest| oldest > self.counted) {
+            self.overtaken = 0;
+        }
+    }
+
+    /// A job is not of this kind any more.
+    fn unhold(&mut self, holders: &mut Holders, job: &Waiting, wanted: Wanted) {
+        let Some(hold) = self.holds.get_mut(&wanted) else {
+            return;
+        };
+        hold.tickets.remove(&job.ticket);
+        if hold.tickets.is_empty() {
+            let shown = hold.shown;
+            self.holds.remove(&wanted);
+            hide(holders, wanted, &job.tenant, shown);
+        }
     }
 
     fn of_bundle(&self, bundle: BundleIx) -> impl Iterator<Item = JobId> {

@@ -1,13 +1,15 @@
 //! Random operations against a small world that plays the workers, and promises checked after every step:
 //! no job lost, none run twice at once, none ended twice, every command legal in its slot's state, no device over
-//! its memory, nothing paused too often, and everything comes to an end when the faults stop.
+//! its memory, nothing paused or overtaken too often, and everything comes to an end when the faults stop.
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod bench;
 
 use bench::{Bench, attempt, job, menu};
 use proptest::prelude::*;
-use reel_domain::{AttemptId, BundleKey, DeviceId, FaultClass, JobId, Priority, SessionId};
+use reel_domain::{
+    AttemptId, BundleKey, DeviceId, FaultClass, JobId, JobStatus, Priority, SessionId,
+};
 use reel_scheduler::{
     Command, Config, DeviceSpec, EngineFacts, Input, Profile, SlotPhase, Work, WorkerEvent,
     WorkerId,
@@ -141,6 +143,80 @@ fn pools() -> impl Strategy<Value = Pool> {
     })
 }
 
+/// Who waits, by class and acceptance, and how often the oldest of each class was overtaken.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The order of acceptance.
+    tickets: BTreeMap<JobId, usize>,
+    line: BTreeSet<(Priority, usize, JobId)>,
+    /// By class: its oldest job, and the younger ones of the class that were begun since it is the oldest.
+    look_past: BTreeMap<Priority, (JobId, u32)>,
+    /// By class: its oldest job, and the jobs of more urgent classes for its bundle that were begun since.
+    urgent: BTreeMap<Priority, (JobId, u32)>,
+}
+
+impl Waiting {
+    fn accepted(&mut self, id: JobId) {
+        let ticket = self.tickets.len();
+        self.tickets.insert(id, ticket);
+    }
+
+    fn enters(&mut self, work: &Work) {
+        let ticket = self.tickets[&work.id];
+        self.line.insert((work.priority, ticket, work.id));
+    }
+
+    fn leaves(&mut self, work: &Work) {
+        let ticket = self.tickets[&work.id];
+        self.line.remove(&(work.priority, ticket, work.id));
+        for counts in [&mut self.look_past, &mut self.urgent] {
+            counts.retain(|_, (oldest, _)| *oldest != work.id);
+        }
+    }
+
+    fn oldest(&self, class: Priority) -> Option<JobId> {
+        let mut of_class = self.line.iter().filter(|(of, ..)| *of == class);
+        of_class.next().map(|(.., id)| *id)
+    }
+
+    /// A worker is given a job: none that is older may have been overtaken more often than allowed.
+    fn begins(&mut self, work: &Work, works: &BTreeMap<JobId, Work>, strict: u32) {
+        for class in Priority::ALL
+            .into_iter()
+            .filter(|class| *class >= work.priority)
+        {
+            let Some(oldest) = self.oldest(class).filter(|oldest| *oldest != work.id) else {
+                continue;
+            };
+            let same_class = class == work.priority;
+            if !same_class && works[&oldest].bundle != work.bundle {
+                continue;
+            }
+            let counts = if same_class {
+                &mut self.look_past
+            } else {
+                &mut self.urgent
+            };
+            let (of, times) = counts.entry(class).or_insert((oldest, 0));
+            if *of != oldest {
+                (*of, *times) = (oldest, 0);
+            }
+            *times += 1;
+            // More urgent work may go first, then joins may pass what cannot join; and where two classes are due at
+            // once, the turn of the other one lets one more of each through.
+            let limit = match same_class {
+                true => strict,
+                false => 2 * (strict + 1),
+            };
+            assert!(
+                *times <= limit,
+                "{oldest} is overtaken {times} times: {class}, {strict} allowed, {same_class}"
+            );
+        }
+        self.leaves(work);
+    }
+}
+
 /// Everything outside the scheduler, and what it promised.
 struct World {
     bench: Bench,
@@ -153,6 +229,7 @@ struct World {
     works: BTreeMap<JobId, Work>,
     /// Realtime attempts that began while an attempt was paused.
     preempted: BTreeMap<AttemptId, u32>,
+    waiting: Waiting,
     pool: Pool,
     next: u8,
 }
@@ -194,6 +271,7 @@ impl World {
             ended: BTreeSet::new(),
             works: BTreeMap::new(),
             preempted: BTreeMap::new(),
+            waiting: Waiting::default(),
             pool,
             next: 0,
         };
@@ -206,7 +284,9 @@ impl World {
             Step::Submit(ref wish) => self.submit(wish),
             Step::Store { which, durable } => {
                 if let Some(id) = take(&mut self.held, which) {
-                    if !durable {
+                    if durable {
+                        self.waiting.enters(&self.works[&id]);
+                    } else {
                         self.accepted.remove(&id);
                     }
                     self.bench.stored(id, durable);
@@ -382,6 +462,7 @@ impl World {
                 Command::Store { id } => {
                     self.held.push(id);
                     self.accepted.insert(id);
+                    self.waiting.accepted(id);
                 }
                 Command::Generate {
                     worker,
@@ -419,8 +500,19 @@ impl World {
                 Command::Update { change } => {
                     assert!(!self.ended.contains(&change.id), "nothing follows an end");
                     assert!(!change.status.is_terminal());
+                    let work = &self.works[&change.id];
+                    match change.status {
+                        JobStatus::Queued => self.waiting.enters(work),
+                        JobStatus::Starting => {
+                            self.waiting.begins(work, &self.works, self.pool.strict);
+                        }
+                        _ => {}
+                    }
                 }
-                Command::End { id, .. } => assert!(self.ended.insert(id), "a job ends once"),
+                Command::End { id, .. } => {
+                    assert!(self.ended.insert(id), "a job ends once");
+                    self.waiting.leaves(&self.works[&id]);
+                }
             }
         }
     }
@@ -495,6 +587,7 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..10_000 {
             while let Some(id) = self.held.pop() {
+                self.waiting.enters(&self.works[&id]);
                 self.bench.stored(id, true);
                 self.obey();
             }
