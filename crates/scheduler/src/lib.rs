@@ -14,7 +14,7 @@
 //! - `dispatch` gives jobs to workers; `form` and `preempt` are its two special cases: batches that nobody can
 //!   join, and work that is paused for more urgent work
 //! - `claim` finds places for workers, `spawning` begins them, `memory` says what fits
-//! - `lifecycle` says what the events of workers mean, `faults` what is held against whom, `orders` what operators
+//! - `jobs` follows a job from the request to its end, `lifecycle` says what the events of workers mean, `faults` what is held against whom, `orders` what operators
 //!   want; `scheduler` joins them
 //! - they stand on `line` (who waits, in which order), `places` (which slot is good for what), `carried` (what a
 //!   worker has), `bundle`, `device`, `sessions`, `caps` (what is known of each), `timer`
@@ -35,6 +35,7 @@ mod claim;
 mod dispatch;
 mod faults;
 mod form;
+mod jobs;
 mod lifecycle;
 mod line;
 mod memory;
