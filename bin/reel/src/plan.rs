@@ -31,6 +31,8 @@ const DRAWN_LOAD: f64 = 0.75;
 const K_MAX: usize = 16;
 /// Steps of a job, for the cost of a step.
 const STEPS: u32 = 20;
+/// Longest time that a spawn or a job may be taken to last, in seconds.
+const ASSUMED_S_MAX: f64 = 86_400.0;
 /// One of the units that memory is printed in.
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 
@@ -125,8 +127,7 @@ impl SampleArgs {
         baked: bool,
     ) -> anyhow::Result<Known> {
         let or_assumed = |us: u64, assumed: f64| match us {
-            0 => Duration::try_from_secs_f64(assumed)
-                .with_context(|| format!("{assumed} s is not a time")),
+            0 => seconds_of(assumed),
             us => Ok(Duration::from_micros(us)),
         };
         Ok(Known {
@@ -149,17 +150,22 @@ impl SampleArgs {
         if let Some(path) = &self.trace {
             let named = || path.display().to_string();
             let file = File::open(path).with_context(named)?;
-            return of_menu(trace::read(file).with_context(named)?, menu, path);
+            let Trace { shapes, arrivals } = trace::read(file).with_context(named)?;
+            return of_menu(arrivals, path, |bundle| {
+                let mut keys = menu.iter().map(|known| &known.cost.key);
+                let place = keys.position(|key| key.shape == shapes[bundle]);
+                place.ok_or_else(|| shapes[bundle].to_string())
+            });
         }
         if let Some(path) = &self.recording {
             let observed = reel_simulator::observe(Recording::open(path)?)?;
             take_over(menu, &observed);
-            let shapes = observed.scenario.menu.iter().map(|cost| cost.key.shape);
-            let trace = Trace {
-                shapes: shapes.collect(),
-                arrivals: observed.scenario.arrivals,
-            };
-            return of_menu(trace, menu, path);
+            let recorded = &observed.scenario.menu;
+            return of_menu(observed.scenario.arrivals, path, |bundle| {
+                let mut keys = menu.iter().map(|known| &known.cost.key);
+                let place = keys.position(|key| *key == recorded[bundle].key);
+                place.ok_or_else(|| recorded[bundle].key.to_string())
+            });
         }
         let service: Duration = menu.iter().map(|known| known.cost.service).sum();
         let service = service / u32::try_from(menu.len())?;
@@ -177,6 +183,15 @@ impl SampleArgs {
     }
 }
 
+/// A time of a spawn or a job, as an operator gives it.
+fn seconds_of(value: f64) -> anyhow::Result<Duration> {
+    anyhow::ensure!(
+        value > 0.0 && value <= ASSUMED_S_MAX,
+        "{value} s is not a time: above 0, up to {ASSUMED_S_MAX}"
+    );
+    Ok(Duration::from_secs_f64(value))
+}
+
 /// Costs that were seen in a recording, where no server has kept any.
 fn take_over(menu: &mut [Known], observed: &Observed) {
     let seen = observed.scenario.menu.iter().zip(&observed.measured);
@@ -191,19 +206,19 @@ fn take_over(menu: &mut [Known], observed: &Observed) {
     }
 }
 
-/// The arrivals by the places of the menu; a shape that is not on it is refused.
-fn of_menu(trace: Trace, menu: &[Known], path: &Path) -> anyhow::Result<Vec<Arrival>> {
-    let places = trace.shapes.iter().map(|shape| {
-        menu.iter()
-            .position(|known| known.cost.key.shape == *shape)
-            .with_context(|| format!("{}: {shape} is not on the menu", path.display()))
+/// The arrivals by the places of the menu: `place` finds a bundle of the sample there. What is asked for and is not
+/// on the menu is refused by its name.
+fn of_menu(
+    arrivals: Vec<Arrival>,
+    path: &Path,
+    place: impl Fn(usize) -> Result<usize, String>,
+) -> anyhow::Result<Vec<Arrival>> {
+    let arrivals = arrivals.into_iter().map(|arrival| {
+        let bundle = place(arrival.bundle)
+            .map_err(|name| anyhow::anyhow!("{}: {name} is not on the menu", path.display()))?;
+        Ok(Arrival { bundle, ..arrival })
     });
-    let places: Vec<usize> = places.collect::<Result<_, _>>()?;
-    let arrivals = trace.arrivals.into_iter().map(|arrival| Arrival {
-        bundle: places[arrival.bundle],
-        ..arrival
-    });
-    Ok(arrivals.collect())
+    arrivals.collect()
 }
 
 /// What nobody measured is taken to need as much as the scheduler takes it to.
@@ -267,11 +282,12 @@ fn print_choices(plan: &Plan, scenario: &Scenario) -> io::Result<()> {
 fn cells(choice: &Choice, chosen: bool, scenario: &Scenario) -> Vec<String> {
     let mut cells = vec![choice.k.to_string(), gib(choice.memory_bytes)];
     match &choice.report {
-        None => cells.resize(8, "-".into()),
+        None => cells.resize(9, "-".into()),
         Some(report) => {
             let hot = report.hot as f64 / report.jobs.max(1) as f64 * 100.0;
             let time = report.span.as_secs_f64() * scenario.devices.len() as f64;
             let starting = report.spawning.as_secs_f64() / time.max(f64::MIN_POSITIVE) * 100.0;
+            cells.push(report.rejections.to_string());
             cells.push(format!("{hot:.1} %"));
             cells.extend([50, 95, 99].map(|percent| seconds(report.wait(percent))));
             cells.push(report.spawns.to_string());
@@ -303,7 +319,7 @@ fn print_shapes(plan: &Plan, scenario: &Scenario) -> io::Result<()> {
         let of = shape.of;
         table.add_row([
             scenario.menu[shape.bundle].key.to_string(),
-            share(of.jobs, scenario.arrivals.len()),
+            share(shape.asked, scenario.arrivals.len()),
             share(of.hot, of.jobs),
             seconds(of.wait_hot),
             seconds(of.wait_cold),

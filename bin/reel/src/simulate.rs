@@ -14,6 +14,9 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Longest run, in seconds: thirty years.
+const SPAN_S_MAX: f64 = 1e9;
+
 /// Runs traffic through the scheduler on a virtual clock, once for each policy and each K.
 #[derive(Debug, Args)]
 pub(crate) struct SimulateArgs {
@@ -221,6 +224,11 @@ impl SimulateArgs {
             seed: self.seed,
         };
         anyhow::ensure!(volume.rate > 0.0, "--rate must be above 0");
+        anyhow::ensure!(
+            volume.jobs as f64 / volume.rate < SPAN_S_MAX,
+            "so many jobs at --rate {} take more than {SPAN_S_MAX} s",
+            volume.rate
+        );
         let shapes = (0..self.shapes).map(|index| format!("64x64@{}f", 8 * index + 9).parse());
         Ok(Trace {
             shapes: shapes.collect::<Result<_, _>>()?,

@@ -64,6 +64,8 @@ pub enum ReplayError {
 pub struct Recording {
     messages: Messages,
     header: Header,
+    /// When the last input was.
+    last: Duration,
 }
 
 /// The messages of a file, one after the other.
@@ -124,6 +126,7 @@ impl Recording {
             Some(Message::Header(header)) => Ok(Self {
                 messages,
                 header: (*header).into(),
+                last: Duration::ZERO,
             }),
             _ => Err(ReadError::NotARecording(path.into())),
         }
@@ -145,6 +148,10 @@ impl Recording {
             Some(Message::Input { at_ns, input }) => {
                 self.messages.inputs += 1;
                 let at = Duration::from_nanos(at_ns);
+                if at < self.last {
+                    return Err(self.messages.damaged("time runs backwards"));
+                }
+                self.last = at;
                 Ok(Some(Event::Input(at, Box::new(input))))
             }
             Some(Message::Check { decisions, .. }) => Ok(Some(Event::Check(decisions))),

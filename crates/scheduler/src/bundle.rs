@@ -77,7 +77,7 @@ impl Bundle {
     /// Two bundles whose spawns take about as long must not take turns in being the cheaper one because of noise.
     const fn settle_price(&mut self) {
         let (now, settled) = (self.profile.spawn_us, self.settled_spawn_us);
-        if now.abs_diff(settled) * 4 > settled {
+        if now.abs_diff(settled) > settled / 4 {
             self.settled_spawn_us = now;
         }
     }

@@ -290,6 +290,8 @@ impl Scheduler {
             };
             if next != ready.bundle && !self.wants_worker(next) {
                 self.counters.resurrections += 1;
+                // Whoever waited for its memory has to look for another place.
+                self.reserved_due = true;
                 self.alter_ready(slot, |ready| ready.leaving = Leaving::No);
             }
         }

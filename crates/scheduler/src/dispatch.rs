@@ -177,11 +177,11 @@ impl Scheduler {
     fn passes_by_too_often(&mut self, bundle: BundleIx, joins: JobId) -> bool {
         let first = self.line.first(Wanted::Any(bundle)).map(|(_, id)| id);
         let (of, passed) = &mut self.menu[bundle].passed_by_joins;
-        if *of != first {
-            (*of, *passed) = (first, 0);
-        }
         if first == Some(joins) {
             return false;
+        }
+        if *of != first {
+            (*of, *passed) = (first, 0);
         }
         *passed = passed.saturating_add(1);
         *passed > self.config.overtakes_max

@@ -63,6 +63,10 @@ impl Scheduler {
             }
         });
         for (place, &attempt) in attempts.iter().enumerate() {
+            if let Some(entry) = self.jobs.get_mut(&attempt.job) {
+                // It has begun: no time to begin binds it any more.
+                entry.begin_by = None;
+            }
             let more = place + 1 < attempts.len();
             self.commands.push_back(Command::Generate {
                 worker,

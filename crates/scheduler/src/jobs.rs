@@ -252,12 +252,15 @@ impl Scheduler {
         self.claimants.insert(bundle);
     }
 
-    /// Why no worker of a bundle will ever be ready.
-    fn cannot_serve(&self, bundle: BundleIx) -> Option<String> {
+    /// Why no worker of a bundle is ready or ever will be.
+    pub(crate) fn cannot_serve(&self, bundle: BundleIx) -> Option<String> {
         if self.menu[bundle].failed {
             let key = &self.menu[bundle].key;
             let reason = format!("{key} cannot be served: its bundle could not be baked");
             return Some(reason);
+        }
+        if self.places.of(bundle).ready > 0 {
+            return None;
         }
         let rejection = self.fits_somewhere(bundle).err();
         rejection.map(|rejection| rejection.to_string())

@@ -78,9 +78,14 @@ impl Scheduler {
         if let Some(bundle) = self.slots[index].holds() {
             self.menu[bundle].learn_memory(private_bytes);
             self.make_room_for(index, now);
-            if let Err(rejection) = self.fits_somewhere(bundle) {
-                self.fail_waiting(bundle, &rejection.to_string());
-            }
+            self.fail_what_fits_nowhere(bundle);
+        }
+    }
+
+    /// Nobody waits for a worker that cannot be. One that is ready proves the contrary as long as it lives.
+    fn fail_what_fits_nowhere(&mut self, bundle: BundleIx) {
+        if let Some(reason) = self.cannot_serve(bundle) {
+            self.fail_waiting(bundle, &reason);
         }
     }
 
@@ -368,6 +373,7 @@ impl Scheduler {
         let slot = &self.slots[index];
         let Some(worker) = slot.worker() else { return };
         let (id, next, starting) = (slot.id, slot.serves(), slot.is_starting());
+        let held = slot.holds();
         let carried = slot.carried().to_vec();
         self.timers.stop_slot(id);
         self.workers.remove(&worker);
@@ -384,6 +390,9 @@ impl Scheduler {
             slot.state = State::Vacant;
         });
         self.lose(id.device, &carried, now);
+        if let Some(bundle) = held {
+            self.fail_what_fits_nowhere(bundle);
+        }
         let Some(bundle) = next.filter(|_| self.takes_workers(id.device)) else {
             return;
         };
@@ -426,7 +435,8 @@ impl Scheduler {
     /// A job of a bundle is accepted.
     pub(crate) fn count_visit(&mut self, bundle: BundleIx) {
         let of = self.places.of(bundle);
-        let has_work = self.line.has(bundle) || of.coming > 0 || of.idle.len() < of.ready;
+        let waits = self.line.has(bundle) || self.parked_of(bundle).next().is_some();
+        let has_work = waits || of.coming > 0 || of.idle.len() < of.ready;
         if !has_work && self.menu.count_visit(bundle) {
             self.price_again();
         }

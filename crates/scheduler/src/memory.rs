@@ -22,7 +22,10 @@ impl Scheduler {
             }
         }
         footprint.add(self, Some(bundle), None);
-        footprint.bytes + self.config.memory_reserve_bytes <= device.spec.memory_bytes
+        footprint
+            .bytes
+            .saturating_add(self.config.memory_reserve_bytes)
+            <= device.spec.memory_bytes
     }
 
     /// The processes on a device hold more than it has: a measurement was larger than what was expected.
@@ -38,7 +41,10 @@ impl Scheduler {
                 footprint.add(self, slot.holds(), None);
             }
         }
-        footprint.bytes + self.config.memory_reserve_bytes > device.spec.memory_bytes
+        footprint
+            .bytes
+            .saturating_add(self.config.memory_reserve_bytes)
+            > device.spec.memory_bytes
     }
 
     /// Some device is large enough for this bundle alone.
@@ -48,7 +54,9 @@ impl Scheduler {
         };
         let mut footprint = Footprint::on(device);
         footprint.add(self, Some(bundle), None);
-        let needs_bytes = footprint.bytes + self.config.memory_reserve_bytes;
+        let needs_bytes = footprint
+            .bytes
+            .saturating_add(self.config.memory_reserve_bytes);
         if needs_bytes <= device.memory_bytes {
             return Ok(());
         }

@@ -227,7 +227,7 @@ impl Slot {
         matches!(self.state, State::Starting { .. })
     }
 
-    /// Its process will be gone without anybody deciding anything more.
+    /// Its process will be gone, unless it may stay after all.
     pub(crate) const fn frees_memory(&self) -> bool {
         self.is_ending()
             || matches!(

@@ -354,3 +354,20 @@ fn joins_that_do_not_pay_are_tried_only_now_and_then() {
     }
     assert!(bench.scheduler.counters().merges <= 3);
 }
+
+#[test]
+fn a_job_that_has_begun_once_has_all_the_time() {
+    let mut bench = forming(Duration::from_secs(1));
+    bench.submit_work(Work {
+        begin_within: Some(Duration::from_secs(3)),
+        ..job(1, &menu()[0])
+    });
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(begun(&mut bench), ["w0 1/1"]);
+    bench.exit(0);
+    bench.ready_as(1, false);
+    bench.exit(1);
+    bench.pass(Duration::from_secs(10));
+    let commands = short(&bench.commands());
+    assert!(!commands.contains(&"end 1 failed".into()), "{commands:?}");
+}

@@ -241,7 +241,17 @@ fn jobs_that_wait_for_what_turns_out_to_fit_nowhere_fail() {
     bench.submit(2, &menu()[0]);
     bench.commands();
     bench.measured(0, 9);
-    assert_eq!(short(&bench.commands()), ["stop w1", "end 2 failed"]);
+    assert_eq!(
+        short(&bench.commands()),
+        ["stop w1"],
+        "a worker that is there serves"
+    );
+    bench.exit(0);
+    let commands = short(&bench.commands());
+    for end in ["end 1 failed", "end 2 failed"] {
+        assert!(commands.contains(&end.into()), "{commands:?}");
+    }
+    assert_eq!(bench.scheduler.waiting_len(), 0);
 }
 
 #[test]

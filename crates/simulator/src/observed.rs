@@ -156,12 +156,12 @@ impl Observer {
                     self.hot.insert(worker, spawn.bundle);
                 }
             }
-            WorkerEvent::Finished { .. } => {
-                self.sharing.finishes(at, worker);
+            WorkerEvent::Finished { attempt } => {
+                self.sharing.finishes(at, worker, *attempt);
                 self.rests(at, worker);
             }
-            WorkerEvent::Cancelled { .. } | WorkerEvent::Failed { .. } => {
-                self.sharing.leaves(at, worker);
+            WorkerEvent::Cancelled { attempt } | WorkerEvent::Failed { attempt, .. } => {
+                self.sharing.leaves(at, worker, *attempt);
                 self.rests(at, worker);
             }
             WorkerEvent::SpawnFailed | WorkerEvent::Exited(_) => {
@@ -198,13 +198,17 @@ impl Observer {
             Command::Generate {
                 worker, attempt, ..
             } => {
-                self.sharing.joins(at, *worker);
+                self.sharing.joins(at, *worker, *attempt);
                 if let Some(&job) = self.jobs.get(&attempt.job) {
                     self.tally.begins(job, at, *worker);
                 }
             }
-            Command::Pause { worker, .. } => self.sharing.leaves(at, *worker),
-            Command::Resume { worker, .. } => self.sharing.joins(at, *worker),
+            Command::Pause { worker, attempt } => {
+                self.sharing.set_paused(at, *worker, *attempt, true);
+            }
+            Command::Resume { worker, attempt } => {
+                self.sharing.set_paused(at, *worker, *attempt, false);
+            }
             Command::Stop { worker } | Command::Kill { worker, .. } => {
                 self.spawning.remove(worker);
                 self.hot.remove(worker);

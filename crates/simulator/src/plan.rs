@@ -4,7 +4,10 @@
 //! Nothing here guesses: every figure is a run of the scheduler on the sample, with one thing changed.
 
 use crate::report::{OfBundle, Report};
-use crate::world::{Scenario, run};
+use crate::traffic::Arrival;
+use crate::world::{BundleCost, Scenario, run};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A K is good enough whose waits are so near to the best, in percent of the best.
@@ -43,7 +46,9 @@ pub struct Choice {
 pub struct ShapePlan {
     /// Its place on the menu.
     pub bundle: usize,
-    /// Its jobs.
+    /// Jobs that were asked for.
+    pub asked: usize,
+    /// Those that were begun.
     pub of: OfBundle,
     /// The mean wait of all jobs if it were pinned.
     pub wait_pinned: Duration,
@@ -86,6 +91,7 @@ fn choice(scenario: &Scenario, k: u32) -> Choice {
     let memory_bytes = memory(scenario, k);
     let least = scenario.devices.iter().map(|device| device.memory_bytes);
     let least = least.filter(|&bytes| bytes > 0).min();
+    // With one worker at a time what is too large is refused, and the rest is served.
     let fits = k == 1 || least.is_none_or(|bytes| memory_bytes <= bytes);
     Choice {
         k,
@@ -94,26 +100,20 @@ fn choice(scenario: &Scenario, k: u32) -> Choice {
     }
 }
 
-/// The K largest workers, and the weights of every model once where they are shared.
+/// The K largest workers, and the weights of each of their models once where they are shared.
 fn memory(scenario: &Scenario, k: u32) -> u64 {
-    let mut private: Vec<u64> = scenario
-        .menu
-        .iter()
-        .map(|cost| cost.private_bytes)
-        .collect();
-    private.sort_unstable_by(|a, b| b.cmp(a));
-    let mut models: Vec<_> = scenario
-        .menu
-        .iter()
-        .map(|cost| (&cost.key.model, cost.weights_bytes))
-        .collect();
-    models.sort_unstable();
-    models.dedup_by_key(|(model, _)| *model);
-    let private: u64 = private.iter().take(k as usize).sum();
+    let mut largest: Vec<&BundleCost> = scenario.menu.iter().collect();
+    largest.sort_by_key(|cost| Reverse(cost.private_bytes));
+    largest.truncate(k as usize);
+    let mut models = BTreeMap::new();
+    for cost in &largest {
+        let weights: &mut u64 = models.entry(&cost.key.model).or_default();
+        *weights = cost.weights_bytes.max(*weights);
+    }
     let shared = scenario.devices.iter().all(|device| device.shares_weights);
-    let weights = models.iter().filter(|_| shared).map(|(_, bytes)| bytes);
-    let weights: u64 = weights.sum();
-    private + weights + scenario.config.memory_reserve_bytes
+    let weights = models.into_values().filter(|_| shared);
+    let private = largest.iter().map(|cost| cost.private_bytes);
+    weights.chain(private).sum::<u64>() + scenario.config.memory_reserve_bytes
 }
 
 fn with_k(scenario: &Scenario, k: u32) -> Scenario {
@@ -124,14 +124,19 @@ fn with_k(scenario: &Scenario, k: u32) -> Scenario {
     scenario
 }
 
-/// The smallest K whose waits are nearly as short as the shortest.
+/// The smallest K that refuses no more than any other and whose waits are nearly as short as the shortest; `None`:
+/// none served anybody.
 fn chosen(choices: &[Choice]) -> Option<usize> {
-    let wait = |choice: &Choice| choice.report.as_ref().map(mean_wait);
-    let best = choices.iter().filter_map(wait).min()?;
+    let serves = |report: &&Report| report.jobs == 0 || report.rejections < report.jobs;
+    let of = |choice: &Choice| {
+        let report = choice.report.as_ref().filter(serves)?;
+        Some((report.rejections, mean_wait(report)))
+    };
+    let (refused, best) = choices.iter().filter_map(of).min()?;
     let enough = (best * NEAR_PERCENT / 100).max(NO_WAIT);
-    choices
-        .iter()
-        .position(|choice| wait(choice).is_some_and(|wait| wait <= enough))
+    choices.iter().position(|choice| {
+        of(choice).is_some_and(|(refuses, wait)| refuses == refused && wait <= enough)
+    })
 }
 
 fn shapes(scenario: &Scenario) -> Vec<ShapePlan> {
@@ -147,23 +152,26 @@ fn shapes(scenario: &Scenario) -> Vec<ShapePlan> {
 
 fn shape(scenario: &Scenario, report: &Report, bundle: usize) -> ShapePlan {
     let of = report.bundles[bundle];
+    let asks = |arrival: &&Arrival| arrival.bundle == bundle;
+    let asked = scenario.arrivals.iter().filter(asks).count();
     let wait = mean_wait(report);
     let as_it_is = mean_of_others(report, bundle);
     let mut plan = ShapePlan {
         bundle,
+        asked,
         of,
         wait_pinned: wait,
         wait_of_others: [as_it_is; 2],
         advice: Advice::Unused,
     };
-    if of.jobs == 0 {
+    if asked == 0 {
         return plan;
     }
     if let Some(report) = pinned(scenario, bundle).map(|pinned| run(&pinned)) {
         plan.wait_pinned = mean_wait(&report);
     }
     plan.wait_of_others[1] = mean_of_others(&run(&without(scenario, bundle)), bundle);
-    let is_rare = of.jobs * 100 <= report.jobs * RARE_PERCENT;
+    let is_rare = asked * 100 <= report.jobs * RARE_PERCENT;
     plan.advice = match is_rare && is_shorter(plan.wait_of_others[1], as_it_is) {
         true => Advice::Drop,
         false => Advice::Keep,

@@ -3,6 +3,7 @@
 //! as much less.
 
 use crate::world::slowness;
+use reel_domain::AttemptId;
 use reel_scheduler::WorkerId;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,18 +14,34 @@ pub(crate) struct Sharing {
     workers: BTreeMap<WorkerId, Worker>,
     /// When each device was looked at last.
     seen: BTreeMap<u32, Duration>,
-    /// By bundle: time of attempts, by attempts on the worker and busy workers on the device.
-    spent: Vec<BTreeMap<(usize, usize), Duration>>,
+    /// By bundle: time of the attempts that were finished.
+    spent: Vec<Spent>,
     /// By bundle: attempts that were finished.
     finished: Vec<u32>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Worker {
     device: u32,
     bundle: usize,
+    attempts: BTreeMap<AttemptId, Attempt>,
+}
+
+#[derive(Debug, Default)]
+struct Attempt {
+    paused: bool,
+    spent: Spent,
+}
+
+/// Time by attempts on the worker and busy workers on the device.
+type Spent = BTreeMap<(usize, usize), Duration>;
+
+impl Worker {
     /// Attempts that it computes.
-    attempts: usize,
+    fn load(&self) -> usize {
+        let attempts = self.attempts.values();
+        attempts.filter(|attempt| !attempt.paused).count()
+    }
 }
 
 impl Sharing {
@@ -32,13 +49,13 @@ impl Sharing {
         Self {
             workers: BTreeMap::new(),
             seen: BTreeMap::new(),
-            spent: vec![BTreeMap::new(); bundles],
+            spent: vec![Spent::new(); bundles],
             finished: vec![0; bundles],
         }
     }
 
     pub(crate) fn spawns(&mut self, worker: WorkerId, device: u32, bundle: usize) {
-        let attempts = 0;
+        let attempts = BTreeMap::new();
         self.workers.insert(
             worker,
             Worker {
@@ -49,28 +66,49 @@ impl Sharing {
         );
     }
 
-    /// One attempt more on a worker.
-    pub(crate) fn joins(&mut self, at: Duration, worker: WorkerId) {
-        self.change(at, worker, |worker| worker.attempts += 1);
-    }
-
-    /// One less: it left, or waits.
-    pub(crate) fn leaves(&mut self, at: Duration, worker: WorkerId) {
+    pub(crate) fn joins(&mut self, at: Duration, worker: WorkerId, attempt: AttemptId) {
         self.change(at, worker, |worker| {
-            worker.attempts = worker.attempts.saturating_sub(1);
+            worker.attempts.insert(attempt, Attempt::default());
         });
     }
 
-    pub(crate) fn finishes(&mut self, at: Duration, worker: WorkerId) {
-        self.leaves(at, worker);
-        if let Some(worker) = self.workers.get(&worker) {
-            self.finished[worker.bundle] += 1;
+    pub(crate) fn set_paused(
+        &mut self,
+        at: Duration,
+        worker: WorkerId,
+        attempt: AttemptId,
+        paused: bool,
+    ) {
+        self.change(at, worker, |worker| {
+            if let Some(attempt) = worker.attempts.get_mut(&attempt) {
+                attempt.paused = paused;
+            }
+        });
+    }
+
+    /// It left without frames: what it spent says nothing.
+    pub(crate) fn leaves(&mut self, at: Duration, worker: WorkerId, attempt: AttemptId) {
+        self.change(at, worker, |worker| {
+            worker.attempts.remove(&attempt);
+        });
+    }
+
+    pub(crate) fn finishes(&mut self, at: Duration, worker: WorkerId, attempt: AttemptId) {
+        let mut whole = None;
+        self.change(at, worker, |worker| {
+            let attempt = worker.attempts.remove(&attempt);
+            whole = attempt.map(|attempt| (worker.bundle, attempt.spent));
+        });
+        let Some((bundle, spent)) = whole else { return };
+        self.finished[bundle] += 1;
+        for (with, time) in spent {
+            *self.spent[bundle].entry(with).or_default() += time;
         }
     }
 
     /// A worker is gone.
     pub(crate) fn ends(&mut self, at: Duration, worker: WorkerId) {
-        self.change(at, worker, |worker| worker.attempts = 0);
+        self.change(at, worker, |worker| worker.attempts.clear());
         self.workers.remove(&worker);
     }
 
@@ -78,7 +116,7 @@ impl Sharing {
     pub(crate) fn is_idle(&self, worker: WorkerId) -> bool {
         self.workers
             .get(&worker)
-            .is_none_or(|worker| worker.attempts == 0)
+            .is_none_or(|worker| worker.load() == 0)
     }
 
     /// What an attempt of a bundle takes alone; `None`: none was finished.
@@ -100,15 +138,18 @@ impl Sharing {
         }
     }
 
-    /// Writes down what the workers of a device did since they were looked at last.
+    /// Writes down what the attempts of a device did since they were looked at last.
     fn catch_up(&mut self, at: Duration, device: u32) {
-        let passed = at - self.seen.insert(device, at).unwrap_or(at);
-        let on_device = |worker: &&Worker| worker.device == device && worker.attempts > 0;
+        let passed = at.saturating_sub(self.seen.insert(device, at).unwrap_or(at));
+        let on_device = |worker: &&Worker| worker.device == device && worker.load() > 0;
         let busy = self.workers.values().filter(on_device).count();
-        for worker in self.workers.values().filter(on_device) {
-            let times = u32::try_from(worker.attempts).unwrap_or(u32::MAX);
-            let spent = &mut self.spent[worker.bundle];
-            *spent.entry((worker.attempts, busy)).or_default() += passed * times;
+        let workers = self.workers.values_mut();
+        for worker in workers.filter(|worker| worker.device == device) {
+            let load = worker.load();
+            let running = worker.attempts.values_mut();
+            for attempt in running.filter(|attempt| !attempt.paused) {
+                *attempt.spent.entry((load, busy)).or_default() += passed;
+            }
         }
     }
 }
@@ -116,6 +157,14 @@ impl Sharing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reel_domain::JobId;
+
+    fn attempt(number: u8) -> AttemptId {
+        AttemptId {
+            job: JobId::from_bytes([number; 16]),
+            number: 1,
+        }
+    }
 
     #[test]
     fn time_that_is_shared_is_worth_less() {
@@ -125,15 +174,30 @@ mod tests {
         sharing.spawns(one, 0, 0);
         sharing.spawns(other, 0, 1);
         // Ten seconds alone, then twenty beside another worker: worth ten more.
-        sharing.joins(at(0), one);
-        sharing.joins(at(10), other);
-        sharing.finishes(at(30), one);
+        sharing.joins(at(0), one, attempt(1));
+        sharing.joins(at(10), other, attempt(2));
+        sharing.finishes(at(30), one, attempt(1));
         assert_eq!(sharing.alone(0, 0.0), Some(at(20)));
-        // The other: twenty at half speed, then two attempts that share half of each step for fifteen.
-        sharing.joins(at(30), other);
-        sharing.finishes(at(45), other);
-        sharing.finishes(at(45), other);
-        assert_eq!(sharing.alone(1, 0.5), Some(at(15)));
+        // The other: twenty at half speed, then fifteen in which two share half of each step.
+        sharing.joins(at(30), other, attempt(3));
+        sharing.finishes(at(45), other, attempt(2));
+        assert_eq!(sharing.alone(1, 0.5), Some(at(20)));
+        sharing.leaves(at(50), other, attempt(3));
+        assert_eq!(sharing.alone(1, 0.5), Some(at(20)), "it was not finished");
         assert!(sharing.is_idle(other));
+    }
+
+    #[test]
+    fn a_pause_is_not_spent() {
+        let at = Duration::from_secs;
+        let worker = WorkerId(1);
+        let mut sharing = Sharing::new(1);
+        sharing.spawns(worker, 0, 0);
+        sharing.joins(at(0), worker, attempt(1));
+        sharing.set_paused(at(5), worker, attempt(1), true);
+        assert!(sharing.is_idle(worker));
+        sharing.set_paused(at(95), worker, attempt(1), false);
+        sharing.finishes(at(100), worker, attempt(1));
+        assert_eq!(sharing.alone(0, 0.0), Some(at(10)));
     }
 }
