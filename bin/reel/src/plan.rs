@@ -267,7 +267,7 @@ fn print_menu(menu: &[Known]) -> io::Result<()> {
 
 fn print_choices(plan: &Plan, scenario: &Scenario) -> io::Result<()> {
     let mut table = new_table(&[
-        "K", "memory", "hot", "wait p50", "p95", "p99", "spawns", "starting", "",
+        "K", "memory", "refused", "hot", "wait p50", "p95", "p99", "spawns", "starting", "",
     ]);
     for (place, choice) in plan.choices.iter().enumerate() {
         table.add_row(cells(choice, plan.chosen == Some(place), scenario));

@@ -226,7 +226,7 @@ impl SimulateArgs {
         anyhow::ensure!(volume.rate > 0.0, "--rate must be above 0");
         anyhow::ensure!(
             volume.jobs as f64 / volume.rate < SPAN_S_MAX,
-            "so many jobs at --rate {} take more than {SPAN_S_MAX} s",
+            "so many jobs at --rate {:e} take more than {SPAN_S_MAX} s",
             volume.rate
         );
         let shapes = (0..self.shapes).map(|index| format!("64x64@{}f", 8 * index + 9).parse());
