@@ -357,6 +357,7 @@ enum OrderForm {
     Cordon(#[serde(with = "DeviceIdForm")] DeviceId),
     Uncordon(#[serde(with = "DeviceIdForm")] DeviceId),
     Replace(#[serde(with = "SlotIdForm")] SlotId),
+    Roll(#[serde(with = "device")] Option<DeviceId>),
     Release(#[serde(with = "DigestForm")] RequestDigest),
 }
 
@@ -392,6 +393,24 @@ mod job_id {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<JobId, D::Error> {
         Ok(JobId::from_bytes(Deserialize::deserialize(from)?))
+    }
+}
+
+mod device {
+    use super::DeviceId;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        id: &Option<DeviceId>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        id.map(|id| id.0).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<DeviceId>, D::Error> {
+        Ok(Option::<u32>::deserialize(from)?.map(DeviceId))
     }
 }
 

@@ -153,6 +153,8 @@ fn every_input() -> Vec<Input> {
         Input::Order(Order::Cordon(DeviceId(0))),
         Input::Order(Order::Uncordon(DeviceId(0))),
         Input::Order(Order::Replace(slot)),
+        Input::Order(Order::Roll(Some(DeviceId(1)))),
+        Input::Order(Order::Roll(None)),
         Input::Order(Order::Release(RequestDigest(5))),
     ]
 }

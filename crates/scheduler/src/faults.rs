@@ -192,6 +192,7 @@ impl Scheduler {
     /// A worker died before READY. After a few the bundle rests on this device; where it rests everywhere its
     /// jobs fail, rather than wait for ever.
     pub(crate) fn boot_failed(&mut self, index: usize, bundle: BundleIx, now: Instant) {
+        self.stop_rolling(index);
         let device = self.slots[index].id.device;
         let boots = self.faults.boots.entry((device, bundle)).or_default();
         boots.failures += 1;

@@ -178,6 +178,9 @@ pub enum Order {
     Uncordon(DeviceId),
     /// Replace the worker of a slot by a new one of the same bundle, after what it has.
     Replace(SlotId),
+    /// Replace every worker of a device, or of all (`None`), one after the other: the next one when the one before is
+    /// ready again. Ends where one does not come back.
+    Roll(Option<DeviceId>),
     /// Accept a quarantined request again.
     Release(RequestDigest),
 }

@@ -71,6 +71,7 @@ impl Scheduler {
             self.line_up_again(bundle);
         }
         self.make_room_for(index, now);
+        self.came_back(index, now);
     }
 
     /// What a bundle needs is known better now; if that is more than was thought, somebody has to go.

@@ -7,7 +7,17 @@ use crate::scheduler::Scheduler;
 use crate::slot::{Ending, Leaving, State};
 use crate::work::Place;
 use reel_domain::{DeviceId, FaultClass, SlotId};
+use std::collections::VecDeque;
 use std::time::Instant;
+
+/// Workers that are replaced one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Roll {
+    /// Those that wait for their turn.
+    left: VecDeque<usize>,
+    /// The slot whose new worker is not ready yet.
+    current: Option<usize>,
+}
 
 impl Scheduler {
     pub(crate) fn obey(&mut self, order: Order, now: Instant) {
@@ -22,6 +32,7 @@ impl Scheduler {
             }
             Order::Cordon(_) | Order::Uncordon(_) => {}
             Order::Replace(slot) => self.replace(slot, now),
+            Order::Roll(device) => self.roll(device, now),
             Order::Release(digest) => self.faults.release(digest),
         }
     }
@@ -82,6 +93,47 @@ impl Scheduler {
             return self.stop(index, Some(bundle), now);
         }
         self.alter_ready(index, |ready| ready.leaving = Leaving::For(bundle));
+    }
+
+    /// Replaces workers one after the other; what was rolled before and is not through is forgotten.
+    fn roll(&mut self, device: Option<DeviceId>, now: Instant) {
+        let of_device = |slot: &SlotId| device.is_none_or(|device| slot.device == device);
+        let slots = self.slots.iter().enumerate();
+        let wanted = slots.filter(|(_, slot)| of_device(&slot.id) && slot.ready().is_some());
+        self.roll = Roll {
+            left: wanted.map(|(index, _)| index).collect(),
+            current: None,
+        };
+        self.roll_on(now);
+    }
+
+    /// A worker is ready: the next one may go.
+    pub(crate) fn came_back(&mut self, index: usize, now: Instant) {
+        if self.roll.current == Some(index) {
+            self.roll.current = None;
+            self.roll_on(now);
+        }
+    }
+
+    /// A worker did not come back: whatever is wrong with it, the others stay as they are.
+    pub(crate) fn stop_rolling(&mut self, index: usize) {
+        if self.roll.current == Some(index) {
+            self.roll = Roll::default();
+        }
+    }
+
+    fn roll_on(&mut self, now: Instant) {
+        while let Some(index) = self.roll.left.pop_front() {
+            let slot = &self.slots[index];
+            // Who leaves meanwhile, or has left, is replaced without anybody's doing.
+            if slot
+                .ready()
+                .is_some_and(|ready| ready.leaving == Leaving::No)
+            {
+                self.roll.current = Some(index);
+                return self.replace(slot.id, now);
+            }
+        }
     }
 
     /// Asks a worker to exit after what it has; a slot that was about to spawn does not.

@@ -10,6 +10,7 @@ use crate::dispatch::RETRY_UNPROFITABLE;
 use crate::faults::Faults;
 use crate::input::{BundleStanding, Input};
 use crate::line::Line;
+use crate::orders::Roll;
 use crate::places::{self, Places, Standing};
 use crate::sessions::Homes;
 use crate::slot::{Ready, Slot};
@@ -49,6 +50,7 @@ pub struct Scheduler {
     pub(crate) homes: Homes,
     pub(crate) counters: Counters,
     pub(crate) draining: bool,
+    pub(crate) roll: Roll,
     pub(crate) workers: BTreeMap<WorkerId, usize>,
     pub(crate) next_worker: u64,
     pub(crate) next_ticket: u64,
@@ -99,6 +101,7 @@ impl Scheduler {
             homes: Homes::default(),
             counters: Counters::default(),
             draining: false,
+            roll: Roll::default(),
             workers: BTreeMap::new(),
             next_ticket: 0,
             next_worker: 0,

@@ -69,6 +69,9 @@ impl Scheduler {
             State::Vacant
         };
         self.claims_due = true;
+        if matches!(state, State::Vacant) {
+            self.stop_rolling(index);
+        }
         self.alter(index, |slot| slot.state = state);
     }
 

@@ -392,3 +392,33 @@ fn a_device_without_slots_gets_no_worker() {
     bench.submit(1, &menu()[0]);
     assert!(bench.commands().is_empty());
 }
+
+#[test]
+fn workers_are_replaced_one_after_the_other_and_no_further_than_one_that_does_not_come_back() {
+    let mut bench = Bench::two_hot(2);
+    bench.submit(1, &menu()[1]);
+    bench.commands();
+    bench.order(Order::Roll(None));
+    assert_eq!(short(&bench.commands()), ["stop w0"]);
+    bench.exit(0);
+    bench.ready(2);
+    assert_eq!(short(&bench.commands()), ["spawn w2 0.0 64x64@17f"]);
+    bench.finished(1, attempt(1, 1));
+    assert_eq!(
+        short(&bench.commands())[0],
+        "stop w1",
+        "it finishes what it has"
+    );
+    bench.exit(1);
+    bench.ready(3);
+    bench.commands();
+    bench.order(Order::Roll(Some(DeviceId(0))));
+    assert_eq!(short(&bench.commands()), ["stop w2"]);
+    bench.exit(2);
+    bench.exit(4);
+    bench.ready(5);
+    assert!(
+        !short(&bench.commands()).contains(&"stop w3".into()),
+        "the first one had trouble"
+    );
+}
