@@ -23,6 +23,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Steps of a slow job of two seconds.
+const LONG_STEPS: u32 = 100;
 const SHAPES: [&str; 3] = ["32x16@5f", "16x32@5f", "16x16@9f"];
 
 struct Pool {
@@ -124,8 +126,19 @@ impl Pool {
         }
     }
 
+    /// A job that still runs when others have been submitted and stored, on a busy machine too.
+    async fn submit_long(&mut self, shape: usize) -> JobId {
+        let mut job = self.job(shape, "slow");
+        job.sampling.steps = Steps::new(LONG_STEPS).unwrap();
+        self.submit_job(job).await
+    }
+
     async fn submit(&mut self, shape: usize, prompt: &str) -> JobId {
         let job = self.job(shape, prompt);
+        self.submit_job(job).await
+    }
+
+    async fn submit_job(&mut self, job: Job) -> JobId {
         let id = job.id;
         self.handle
             .submit(Submission {
@@ -584,6 +597,7 @@ async fn batch_work_waits_at_a_step_for_realtime_work_and_then_goes_on() {
     pool.until_both_slots_are_hot().await;
     let mut slow = pool.job(0, "slow");
     slow.sharing.priority = Priority::Batch;
+    slow.sampling.steps = Steps::new(LONG_STEPS).unwrap();
     let mut urgent = pool.job(0, "anything");
     urgent.sharing.priority = Priority::Realtime;
     let (slow_id, urgent_id) = (slow.id, urgent.id);
@@ -609,7 +623,7 @@ async fn jobs_that_wait_for_an_engine_without_joins_begin_together_and_fail_alon
     let dir = tempfile::tempdir().unwrap();
     let mut pool = Pool::start_with(dir.path(), carrying(3), "formed").await;
     pool.until_both_slots_are_hot().await;
-    let first = pool.submit(0, "slow").await;
+    let first = pool.submit_long(0).await;
     pool.until(first, |progress| progress.status == JobStatus::InProgress)
         .await;
     let mut members = Vec::new();
@@ -639,7 +653,7 @@ async fn a_job_that_waits_too_long_fails_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let mut pool = Pool::start_with(dir.path(), carrying(1), "good").await;
     pool.until_both_slots_are_hot().await;
-    let first = pool.submit(0, "slow").await;
+    let first = pool.submit_long(0).await;
     let mut hurried = pool.job(0, "anything");
     hurried.sharing.begin_by_ms = Some(1);
     let id = hurried.id;
