@@ -9,6 +9,8 @@ mod completion;
 mod device;
 mod native;
 mod peer;
+mod pool;
+mod preemption;
 mod table;
 
 use anyhow::Context;
@@ -74,6 +76,7 @@ async fn main() -> anyhow::Result<()> {
     native::videos(&setting, &mut table).await?;
     native::memory(&setting, &mut table).await?;
     completion::last_step_to_completed(&setting, &mut table).await?;
+    preemption::segment_beside_batch_work(&setting, &mut table).await?;
     if !args.native_only {
         peer::measure(&setting, &mut table)?;
     }

@@ -210,18 +210,10 @@ pub(crate) async fn memory(setting: &Setting, table: &mut Table) -> anyhow::Resu
         first.end().await?;
         second.end().await?;
     }
-    let weights = weights_bytes(setting)? / 1e6;
+    let weights = setting.bundles[0].manifest.weights_bytes() as f64 / 1e6;
     table.add("native: PSS of one worker", "MB", alone, None);
     table.add("native: PSS of two shapes minus one", "MB", together, None);
     table.add("native: device memory of one worker", "MB", on_device, None);
     table.add("one copy of the weights", "MB", vec![weights], None);
     Ok(())
-}
-
-fn weights_bytes(setting: &Setting) -> anyhow::Result<f64> {
-    let mut bytes = 0.0;
-    for entry in std::fs::read_dir(setting.cache.weights_dir(&setting.model.menu.name))? {
-        bytes += entry?.metadata()?.len() as f64;
-    }
-    Ok(bytes)
 }
