@@ -1,7 +1,6 @@
 //! Runs side by side.
 
-use crate::output::say;
-use comfy_table::{CellAlignment, Table, presets};
+use crate::output::{new_table, say, seconds};
 use reel_simulator::{Optimum, Report, Scenario, optimum};
 use std::io;
 use std::time::Duration;
@@ -54,8 +53,7 @@ impl Row {
 
 /// Runs side by side.
 pub(crate) fn print(rows: &[Row]) -> io::Result<()> {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_header([
+    let mut table = new_table(&[
         "",
         "jobs",
         "refused",
@@ -76,9 +74,6 @@ pub(crate) fn print(rows: &[Row]) -> io::Result<()> {
     for row in rows {
         table.add_row(row.cells());
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
     say(table)
 }
 
@@ -87,13 +82,4 @@ fn times(spawning: Duration, optimum: Duration) -> String {
         return "-".into();
     }
     format!("{:.2}", spawning.div_duration_f64(optimum))
-}
-
-fn seconds(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    match seconds {
-        0.0 => "0 s".into(),
-        _ if seconds < 10.0 => format!("{seconds:.2} s"),
-        _ => format!("{seconds:.0} s"),
-    }
 }

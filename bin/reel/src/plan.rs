@@ -3,11 +3,10 @@
 use crate::baker;
 use crate::catalog;
 use crate::config::Config;
-use crate::output::say;
+use crate::output::{new_table, say, seconds};
 use crate::startup;
 use anyhow::Context;
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
 use reel_bundle::{Cache, Model, State};
 use reel_domain::BundleKey;
 use reel_recording::Recording;
@@ -366,29 +365,9 @@ fn print_advice(plan: &Plan, scenario: &Scenario) -> io::Result<()> {
     Ok(())
 }
 
-fn new_table(heading: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::UTF8_BORDERS_ONLY)
-        .set_header(heading);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
-}
-
 fn gib(bytes: u64) -> String {
     match bytes {
         0 => "-".into(),
         _ => format!("{:.2} GiB", bytes as f64 / GIB),
-    }
-}
-
-fn seconds(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    match seconds {
-        _ if seconds < 0.005 => "0 s".into(),
-        _ if seconds < 10.0 => format!("{seconds:.2} s"),
-        _ => format!("{seconds:.0} s"),
     }
 }

@@ -142,7 +142,7 @@ impl Scheduler {
     }
 
     /// The cost budget of a worker's batch has room for one more job.
-    pub(crate) fn affords(&self, slot: usize, id: JobId) -> bool {
+    fn affords(&self, slot: usize, id: JobId) -> bool {
         let Some(ready) = self.slots[slot].ready() else {
             return false;
         };

@@ -8,7 +8,7 @@ use reel_pool::{PoolHandle, Submission};
 use reel_scheduler::Config;
 use std::time::{Duration, Instant};
 
-/// The bar of the brief, for 64x64@17f.
+/// Bar for 64x64@17f.
 const COMPLETED_BAR_MS: f64 = 150.0;
 
 /// Generates videos one after the other and times the tail of each: decode, encode, publish, journal.

@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 
 /// Longest wait for one message.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The bar of the brief: fork to READY, warm page cache.
+/// Bar: fork to READY, warm page cache.
 const READY_BAR_S: f64 = 0.5;
-/// The bar of the brief: first video over tenth video on a fresh worker.
+/// Bar: first video over tenth video on a fresh worker.
 const FIRST_TO_TENTH_BAR: f64 = 1.10;
 
 /// A worker and what it says.
