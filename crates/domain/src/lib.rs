@@ -23,7 +23,7 @@ pub mod sampling;
 pub mod shape;
 pub mod tenant;
 
-pub use fault::FaultClass;
+pub use fault::{BootFailure, BootPhase, Breach, Fault, FaultClass, Silence, Stage};
 pub use ids::{AttemptId, DeviceId, JobId, SessionId, SlotId};
 pub use job::{Failure, FailureCode, Job, JobStatus, Outcome};
 pub use mode::Mode;

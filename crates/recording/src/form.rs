@@ -2,12 +2,12 @@
 //! and the compiler says when they no longer do.
 
 use reel_domain::{
-    AttemptId, BundleKey, DeviceId, Failure, FailureCode, FaultClass, JobId, Mode, ModelName,
-    Priority, SessionId, Shape, SlotId, TenantName,
+    AttemptId, BootFailure, BootPhase, Breach, BundleKey, DeviceId, Failure, FailureCode, Fault,
+    JobId, Mode, ModelName, Priority, SessionId, Shape, Silence, SlotId, Stage, TenantName,
 };
 use reel_scheduler::{
     BATCH_SIZES, BatchRule, Batching, BundleOffer, BundleStanding, Config, DeviceSpec, EngineFacts,
-    Eviction, ExitReport, Input, Merge, ModelMatch, Order, Profile, RequestDigest, Work,
+    Eviction, ExitReport, Input, Mark, Merge, ModelMatch, Order, Profile, RequestDigest, Work,
     WorkerEvent, WorkerId,
 };
 use serde::{Deserialize, Serialize};
@@ -127,8 +127,15 @@ struct ConfigForm {
     device_spawns_max: usize,
     spawns_max: usize,
     memory_reserve_bytes: u64,
+    exec_deadline: Duration,
     boot_deadline: Duration,
+    canary_deadline: Duration,
     progress_deadline: Duration,
+    watchdog_factor: u32,
+    watchdog_floor: Duration,
+    attempt_deadline: Duration,
+    heartbeat_after: Duration,
+    heartbeat_deadline: Duration,
     cancel_deadline: Duration,
     stop_grace: Duration,
     backoff_min: Duration,
@@ -287,6 +294,10 @@ struct ProfileForm {
 #[serde(remote = "WorkerEvent")]
 enum EventForm {
     SpawnFailed,
+    Booting {
+        #[serde(with = "text")]
+        phase: BootPhase,
+    },
     Ready {
         #[serde(with = "EngineForm")]
         engine: EngineFacts,
@@ -301,7 +312,8 @@ enum EventForm {
     Progress {
         #[serde(with = "attempt")]
         attempt: AttemptId,
-        step: u32,
+        #[serde(with = "MarkForm")]
+        mark: Mark,
     },
     Finished {
         #[serde(with = "attempt")]
@@ -317,9 +329,10 @@ enum EventForm {
         message: String,
     },
     Broken {
-        #[serde(with = "fault")]
-        class: FaultClass,
+        #[serde(with = "FaultForm")]
+        fault: Fault,
     },
+    Answered,
     Exited(#[serde(with = "ExitForm")] ExitReport),
 }
 
@@ -335,6 +348,67 @@ struct EngineForm {
 #[serde(remote = "ExitReport")]
 struct ExitForm {
     description: String,
+    memory_held: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Mark")]
+struct MarkForm {
+    #[serde(with = "text")]
+    stage: Stage,
+    step: u32,
+    of: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Fault")]
+enum FaultForm {
+    Soft,
+    Oom,
+    DeviceFatal,
+    Crash {
+        signal: Option<i32>,
+    },
+    Hang(#[serde(with = "SilenceForm")] Silence),
+    Desync(#[serde(with = "BreachForm")] Breach),
+    BootFailed {
+        #[serde(with = "text")]
+        phase: BootPhase,
+        #[serde(with = "BootFailureForm")]
+        how: BootFailure,
+    },
+    StuckDevice,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Silence")]
+enum SilenceForm {
+    Step {
+        #[serde(with = "text")]
+        stage: Stage,
+        step: u32,
+    },
+    Attempt,
+    Heartbeat,
+    Cancel,
+    Stop,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Breach")]
+enum BreachForm {
+    Garbage,
+    Impossible,
+    Deaf,
+    Closed,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "BootFailure")]
+enum BootFailureForm {
+    Timeout,
+    Exit,
+    Refusal,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -553,23 +627,6 @@ mod weights {
             .map(|(name, weight)| Ok((name.parse()?, weight)));
         let parsed: Result<Weights, reel_domain::tenant::TenantNameError> = parsed.collect();
         parsed.map_err(D::Error::custom)
-    }
-}
-
-mod fault {
-    use super::FaultClass;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(class: &FaultClass, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(class)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<FaultClass, D::Error> {
-        let name = String::deserialize(from)?;
-        let found = FaultClass::ALL
-            .into_iter()
-            .find(|class| class.as_str() == name);
-        found.ok_or_else(|| D::Error::custom(format!("`{name}` is not a class of faults")))
     }
 }
 

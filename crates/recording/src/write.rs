@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 /// The first line of every recording.
-pub(crate) const MAGIC: &[u8] = b"reel recording 2\n";
+pub(crate) const MAGIC: &[u8] = b"reel recording 3\n";
 /// Bytes that are collected before they are handed to the writing thread.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks that may wait for the disk; after that the recording ends.

@@ -1,15 +1,15 @@
 //! Recordings as files: what went in comes out, and decides the same.
 
 use reel_domain::{
-    AttemptId, BundleKey, DeviceId, Failure, FailureCode, FaultClass, JobId, Mode, Priority,
-    SessionId, SlotId,
+    AttemptId, BootPhase, BundleKey, DeviceId, Failure, FailureCode, Fault, JobId, Mode, Priority,
+    SessionId, Silence, SlotId, Stage,
 };
 use reel_recording::read::Event;
 use reel_recording::{Header, ReadError, Recorder, Recording, ReplayError};
 use reel_scheduler::{
     BATCH_SIZES, BatchRule, Batching, BundleOffer, BundleStanding, Config, DeviceSpec, EngineFacts,
-    Eviction, ExitReport, Input, Merge, ModelMatch, Order, Profile, RequestDigest, Scheduler, Work,
-    WorkerEvent, WorkerId,
+    Eviction, ExitReport, Input, Mark, Merge, ModelMatch, Order, Profile, RequestDigest, Scheduler,
+    Work, WorkerEvent, WorkerId,
 };
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -111,6 +111,11 @@ fn every_input() -> Vec<Input> {
         key: key(),
         standing,
     };
+    let mark = Mark {
+        stage: Stage::Denoise,
+        step: 3,
+        of: 20,
+    };
     vec![
         Input::Submit(work(1)),
         Input::Stored { id, durable: true },
@@ -126,18 +131,26 @@ fn every_input() -> Vec<Input> {
         says(WorkerEvent::Ready { engine }),
         says(WorkerEvent::Measured { private_bytes: 5 }),
         says(WorkerEvent::Started { attempt }),
-        says(WorkerEvent::Progress { attempt, step: 3 }),
+        says(WorkerEvent::Progress { attempt, mark }),
         says(WorkerEvent::Finished { attempt }),
         says(WorkerEvent::Cancelled { attempt }),
         says(WorkerEvent::Failed {
             attempt,
             message: "too hot".into(),
         }),
-        says(WorkerEvent::Broken {
-            class: FaultClass::DeviceFatal,
+        says(WorkerEvent::Booting {
+            phase: BootPhase::Canary,
         }),
+        says(WorkerEvent::Broken {
+            fault: Fault::Hang(Silence::Step {
+                stage: Stage::Decode,
+                step: 0,
+            }),
+        }),
+        says(WorkerEvent::Answered),
         says(WorkerEvent::Exited(ExitReport {
             description: "signal 9".into(),
+            memory_held: true,
         })),
         Input::Encoded {
             attempt,
@@ -304,7 +317,7 @@ fn other_files_are_refused() {
     std::fs::write(&path, "something else entirely").expect("written");
     let error = Recording::open(&path).expect_err("not a recording");
     assert!(matches!(error, ReadError::NotARecording(_)), "{error}");
-    let mut lie = b"reel recording 2\n".to_vec();
+    let mut lie = b"reel recording 3\n".to_vec();
     lie.extend(u32::MAX.to_le_bytes());
     std::fs::write(&path, lie).expect("written");
     let error = Recording::open(&path).expect_err("a message of 4 GiB");

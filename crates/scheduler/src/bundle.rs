@@ -1,6 +1,7 @@
 //! What the pool knows of each bundle of the menu: whether it can be served, what it costs, how it has fared.
 
 use crate::input::{BundleOffer, Profile};
+use crate::watchdog::Paces;
 use reel_domain::{BundleKey, JobId};
 use std::collections::BTreeMap;
 
@@ -38,6 +39,8 @@ pub(crate) struct Bundle {
     pub(crate) settled_spawn_us: u64,
     /// How often it was asked for while it had nothing to do, of late; see [`Menu::count_visit`].
     pub(crate) visits: u64,
+    /// How long its attempts take from mark to mark.
+    pub(crate) paces: Paces,
 }
 
 impl Bundle {
@@ -55,6 +58,7 @@ impl Bundle {
             held: false,
             settled_spawn_us: 0,
             visits: 0,
+            paces: Paces::default(),
         }
     }
 

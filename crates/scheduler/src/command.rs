@@ -1,6 +1,6 @@
 //! What the supervisor must do. Plain data: a test reads "these inputs, exactly these commands".
 
-use reel_domain::{AttemptId, BundleKey, FaultClass, JobId, JobStatus, Outcome, Rejection, SlotId};
+use reel_domain::{AttemptId, BundleKey, Fault, JobId, JobStatus, Outcome, Rejection, SlotId};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -77,8 +77,13 @@ pub enum Command {
     Kill {
         /// Whom.
         worker: WorkerId,
-        /// Why.
-        reason: FaultClass,
+        /// What it did; `None`: nothing, an operator wants it gone.
+        fault: Option<Fault>,
+    },
+    /// Ask a worker whether it lives.
+    Ping {
+        /// Whom.
+        worker: WorkerId,
     },
     /// Make a video of an attempt's frames.
     Encode {

@@ -53,10 +53,24 @@ pub struct Config {
     pub spawns_max: usize,
     /// Memory of a device that is kept free, in bytes.
     pub memory_reserve_bytes: u64,
-    /// From spawn to READY.
+    /// From spawn to a worker's first message.
+    pub exec_deadline: Duration,
+    /// From there to the loaded bundle.
     pub boot_deadline: Duration,
-    /// From one sign of progress of a busy worker to the next.
+    /// From there to READY: the recorded computation that it has to reproduce.
+    pub canary_deadline: Duration,
+    /// From one sign of progress of an attempt to the next, at most.
     pub progress_deadline: Duration,
+    /// How many times the usual time an attempt may take to its next sign of progress.
+    pub watchdog_factor: u32,
+    /// That it may take in any case.
+    pub watchdog_floor: Duration,
+    /// From the beginning of an attempt to its frames.
+    pub attempt_deadline: Duration,
+    /// How long a busy worker may say nothing until it is asked whether it lives; 0: nobody asks.
+    pub heartbeat_after: Duration,
+    /// Within what it must answer.
+    pub heartbeat_deadline: Duration,
     /// From a cancellation to the step boundary where the attempt leaves.
     pub cancel_deadline: Duration,
     /// From the request to stop to the end of the process, after which it is killed.
@@ -129,8 +143,15 @@ impl Default for Config {
             device_spawns_max: 2,
             spawns_max: 32,
             memory_reserve_bytes: 0,
+            exec_deadline: Duration::from_secs(30),
             boot_deadline: Duration::from_secs(120),
+            canary_deadline: Duration::from_secs(60),
             progress_deadline: Duration::from_secs(120),
+            watchdog_factor: 10,
+            watchdog_floor: Duration::from_secs(10),
+            attempt_deadline: Duration::from_secs(3_600),
+            heartbeat_after: Duration::from_secs(2),
+            heartbeat_deadline: Duration::from_secs(10),
             cancel_deadline: Duration::from_secs(20),
             stop_grace: Duration::from_secs(5),
             backoff_min: Duration::from_millis(500),

@@ -29,6 +29,8 @@ pub struct Counters {
     pub quarantined: u64,
     /// Devices taken out because two different requests died on them.
     pub devices_suspected: u64,
+    /// Devices taken out because a worker was gone and its memory was not.
+    pub devices_stuck: u64,
 }
 
 /// Why waiting work did not join a worker that had room.

@@ -42,6 +42,8 @@ pub enum Trust {
     Cordoned,
     /// Two different requests died on it.
     Suspect,
+    /// A worker is gone, and its memory is not.
+    Stuck,
     /// One worker tries it again.
     Probation,
 }
@@ -54,6 +56,7 @@ impl Trust {
             Self::Good => "good",
             Self::Cordoned => "cordoned",
             Self::Suspect => "suspect",
+            Self::Stuck => "stuck",
             Self::Probation => "probation",
         }
     }
@@ -71,7 +74,7 @@ impl Device {
 
     /// It takes no new work.
     pub(crate) const fn is_closed(&self) -> bool {
-        matches!(self.trust, Trust::Cordoned | Trust::Suspect)
+        matches!(self.trust, Trust::Cordoned | Trust::Suspect | Trust::Stuck)
     }
 }
 

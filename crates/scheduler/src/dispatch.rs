@@ -5,7 +5,7 @@
 //! what is counted is bounded.
 
 use crate::bundle::BundleIx;
-use crate::carried::{Carried, Stage};
+use crate::carried::{Activity, Carried};
 use crate::command::WorkerId;
 use crate::config::Batching;
 use crate::jobs::waiting;
@@ -13,7 +13,7 @@ use crate::line::{Rank, Waiting, Wanted};
 use crate::scheduler::Scheduler;
 use crate::timer::Timer;
 use crate::work::{Lane, Place};
-use reel_domain::{JobId, JobStatus, Priority, SessionId};
+use reel_domain::{JobId, JobStatus, Priority, SessionId, Stage};
 use std::time::Instant;
 
 /// A join that did not pay is tried again after so many refusals: the load may have changed.
@@ -208,7 +208,9 @@ impl Scheduler {
             lane: waiting.lane,
             priority: entry.work.priority,
             cost: entry.work.cost,
-            stage: Stage::Forming,
+            activity: Activity::Forming,
+            pending: (Stage::Encode, 0),
+            marked: now,
             preempted: 0,
             together: false,
         };

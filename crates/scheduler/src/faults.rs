@@ -7,7 +7,7 @@
 //! - a device on which two different requests die is taken out, and tried again with one worker.
 
 use crate::bundle::BundleIx;
-use crate::carried::{Carried, Stage};
+use crate::carried::{Activity, Carried};
 use crate::config::Config;
 use crate::device::Trust;
 use crate::scheduler::Scheduler;
@@ -76,7 +76,7 @@ impl Faults {
 impl Scheduler {
     /// A worker is gone: its attempts end here, and each job is tried again or fails.
     pub(crate) fn lose(&mut self, device: DeviceId, carried: &[Carried], now: Instant) {
-        let forming = |carried: &&Carried| carried.stage == Stage::Forming;
+        let forming = |carried: &&Carried| carried.activity == Activity::Forming;
         let (unheard, attempts): (Vec<&Carried>, Vec<&Carried>) = carried.iter().partition(forming);
         for carried in unheard {
             // The worker had not heard of it: that says nothing about the request, and it has not begun.
@@ -143,7 +143,10 @@ impl Scheduler {
             <= 1;
         let device = &self.devices[id.0 as usize];
         // The last device stays: a pool without any would serve nobody.
-        if device.deaths.len() >= 2 && device.trust != Trust::Cordoned && !alone {
+        if device.deaths.len() >= 2
+            && !matches!(device.trust, Trust::Cordoned | Trust::Stuck)
+            && !alone
+        {
             self.counters.devices_suspected += 1;
             self.set_trust(id, Trust::Suspect, now);
         }

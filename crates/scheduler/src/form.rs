@@ -3,7 +3,7 @@
 //! The first attempt waits for more of its lane: not at all, or up to
 //! [`batch_delay`](crate::Config::batch_delay), and never where more would not pay.
 
-use crate::carried::Stage;
+use crate::carried::Activity;
 use crate::command::Command;
 use crate::config::Batching;
 use crate::scheduler::Scheduler;
@@ -49,19 +49,18 @@ impl Scheduler {
         let Some(ready) = slot.ready() else { return };
         let (id, worker) = (slot.id, ready.worker);
         let forming = ready.carried.iter();
-        let forming = forming.filter(|carried| carried.stage == Stage::Forming);
+        let forming = forming.filter(|carried| carried.activity == Activity::Forming);
         let attempts: Vec<_> = forming.map(|carried| carried.attempt).collect();
         self.timers.stop(Timer::Form(id));
-        let progress_due = now + self.config.progress_deadline;
-        self.timers.start(Timer::Progress(id), progress_due);
         self.alter_ready(index, |ready| {
             for carried in &mut ready.carried {
-                if carried.stage == Stage::Forming {
-                    carried.stage = Stage::Running { progress_due };
+                if carried.activity == Activity::Forming {
+                    carried.activity = Activity::Waking;
                     carried.together = attempts.len() > 1;
                 }
             }
         });
+        self.watch(index, now);
         for (place, &attempt) in attempts.iter().enumerate() {
             if let Some(entry) = self.jobs.get_mut(&attempt.job) {
                 // It has begun: no time to begin binds it any more.

@@ -1,8 +1,9 @@
 //! Everything that can happen to the pool, as data. A recorded stream of inputs replays decision for decision.
 
 use crate::command::WorkerId;
+use crate::watchdog::Mark;
 use crate::work::{RequestDigest, Work};
-use reel_domain::{AttemptId, BundleKey, DeviceId, Failure, FaultClass, JobId, Mode, SlotId};
+use reel_domain::{AttemptId, BootPhase, BundleKey, DeviceId, Failure, Fault, JobId, Mode, SlotId};
 
 /// One thing that happened. [`Scheduler::handle`](crate::Scheduler::handle) takes it together with its time.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +100,11 @@ pub struct Profile {
 pub enum WorkerEvent {
     /// It could not be started at all.
     SpawnFailed,
+    /// Its start has come to another phase.
+    Booting {
+        /// Which one.
+        phase: BootPhase,
+    },
     /// It is loaded and waits for work.
     Ready {
         /// What its engine can do.
@@ -118,8 +124,8 @@ pub enum WorkerEvent {
     Progress {
         /// Which one.
         attempt: AttemptId,
-        /// Denoising steps done; 0 for any other sign of life.
-        step: u32,
+        /// Where it is.
+        mark: Mark,
     },
     /// An attempt's frames exist; the supervisor holds them.
     Finished {
@@ -141,8 +147,10 @@ pub enum WorkerEvent {
     /// It said or did something impossible, or said that it cannot go on.
     Broken {
         /// How.
-        class: FaultClass,
+        fault: Fault,
     },
+    /// It answered a ping.
+    Answered,
     /// Its process is gone.
     Exited(ExitReport),
 }
@@ -163,6 +171,8 @@ pub struct EngineFacts {
 pub struct ExitReport {
     /// `status 1`, `signal 9 (SIGKILL)`.
     pub description: String,
+    /// Its memory on the device is still taken: nobody can be started there.
+    pub memory_held: bool,
 }
 
 /// What an operator wants.

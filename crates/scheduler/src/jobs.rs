@@ -2,7 +2,7 @@
 //! durable, parked, in the line, encoded, ended.
 
 use crate::bundle::BundleIx;
-use crate::carried::Stage;
+use crate::carried::Activity;
 use crate::command::{Command, JobChange, WorkerId};
 use crate::line::Waiting;
 use crate::scheduler::Scheduler;
@@ -166,7 +166,7 @@ impl Scheduler {
     fn cancel_placed(&mut self, index: usize, worker: WorkerId, attempt: AttemptId, now: Instant) {
         let mut carried = self.slots[index].carried().iter();
         let held = carried.find(|carried| carried.attempt == attempt);
-        if held.is_some_and(|carried| carried.stage == Stage::Forming) {
+        if held.is_some_and(|carried| carried.activity == Activity::Forming) {
             self.release(index, attempt, now);
             return self.end(attempt.job, Outcome::Cancelled);
         }

@@ -47,6 +47,7 @@ mod sessions;
 mod spawning;
 mod timer;
 mod view;
+mod watchdog;
 
 pub use caps::{BatchRule, ModelMatch};
 pub use command::{Command, DecisionHash, JobChange, WorkerId};
@@ -60,4 +61,5 @@ pub use input::{
 pub use memory::assumed_private_bytes;
 pub use scheduler::Scheduler;
 pub use slot::{SlotPhase, SlotView};
+pub use watchdog::Mark;
 pub use work::{Merge, RequestDigest, Work};

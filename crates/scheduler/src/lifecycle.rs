@@ -2,16 +2,20 @@
 
 use crate::WorkerId;
 use crate::bundle::{BundleIx, VISIT};
-use crate::carried::Stage;
 use crate::command::Command;
 use crate::config::Eviction;
+use crate::device::Trust;
 use crate::input::{EngineFacts, WorkerEvent};
 use crate::jobs::waiting;
 use crate::scheduler::Scheduler;
 use crate::slot::{Ending, Leaving, Ready, State};
 use crate::timer::Timer;
+use crate::watchdog::Mark;
 use crate::work::{Entry, Place};
-use reel_domain::{AttemptId, DeviceId, Failure, FailureCode, FaultClass, JobStatus, Outcome};
+use reel_domain::{
+    AttemptId, BootFailure, BootPhase, Breach, DeviceId, Failure, FailureCode, Fault, JobStatus,
+    Outcome, Silence, Stage,
+};
 use std::time::{Duration, Instant};
 
 impl Scheduler {
@@ -20,18 +24,46 @@ impl Scheduler {
             self.counters.stale_events += 1;
             return;
         };
+        if let Some(ready) = self.slots[index].ready_mut() {
+            (ready.heard, ready.pinged) = (now, None);
+        }
         match event {
-            WorkerEvent::SpawnFailed | WorkerEvent::Exited(_) => self.exited(index, now),
+            WorkerEvent::SpawnFailed => self.exited(index, false, now),
+            WorkerEvent::Exited(report) => self.exited(index, report.memory_held, now),
+            WorkerEvent::Booting { phase } => self.booting(index, phase, now),
+            WorkerEvent::Answered => {}
             WorkerEvent::Ready { engine } => self.ready(index, engine, now),
             WorkerEvent::Measured { private_bytes } => self.measured(index, private_bytes, now),
-            WorkerEvent::Broken { class } => self.kill(index, class, now),
+            WorkerEvent::Broken { fault } => self.kill(index, fault, now),
             WorkerEvent::Started { attempt } => self.started(index, attempt, now),
-            WorkerEvent::Progress { attempt, step } => self.progressed(index, attempt, step, now),
+            WorkerEvent::Progress { attempt, mark } => self.progressed(index, attempt, mark, now),
             WorkerEvent::Finished { attempt } => self.finished(index, attempt, now),
             WorkerEvent::Cancelled { attempt } => self.left(index, attempt, None, now),
             WorkerEvent::Failed { attempt, message } => {
                 self.left(index, attempt, Some(message), now);
             }
+        }
+    }
+
+    /// A start comes to its next phase, which has a deadline of its own.
+    fn booting(&mut self, index: usize, reached: BootPhase, now: Instant) {
+        let id = self.slots[index].id;
+        match &mut self.slots[index].state {
+            State::Starting { phase, .. } if *phase < reached => *phase = reached,
+            _ => return self.kill_unless_leaving(index, now),
+        }
+        let deadline = match reached {
+            BootPhase::Exec => self.config.exec_deadline,
+            BootPhase::Load => self.config.boot_deadline,
+            BootPhase::Canary => self.config.canary_deadline,
+        };
+        self.timers.set(Timer::Boot(id), now + deadline);
+    }
+
+    pub(crate) fn boot_is_due(&mut self, index: usize, now: Instant) {
+        if let State::Starting { phase, .. } = self.slots[index].state {
+            let how = BootFailure::Timeout;
+            self.kill(index, Fault::BootFailed { phase, how }, now);
         }
     }
 
@@ -41,6 +73,7 @@ impl Scheduler {
             worker,
             bundle,
             since,
+            ..
         } = slot.state
         else {
             return self.kill_unless_leaving(index, now);
@@ -65,6 +98,8 @@ impl Scheduler {
                 leaving: Leaving::No,
                 used: now,
                 pulse: None,
+                heard: now,
+                pinged: None,
             });
         });
         if changed {
@@ -119,14 +154,18 @@ impl Scheduler {
         if first {
             self.update(attempt.job, JobStatus::InProgress, Some(id));
         }
-        self.alive(index, attempt, now);
+        self.alive(index, attempt, None, now);
     }
 
-    fn progressed(&mut self, index: usize, attempt: AttemptId, step: u32, now: Instant) {
+    fn progressed(&mut self, index: usize, attempt: AttemptId, mark: Mark, now: Instant) {
         if self.placed(index, attempt).is_none() {
             return;
         }
-        self.alive(index, attempt, now);
+        self.alive(index, attempt, Some(mark), now);
+        let step = match mark.stage {
+            Stage::Denoise => mark.step,
+            Stage::Encode | Stage::Decode => 0,
+        };
         let Some(ready) = self.slots[index].ready_mut() else {
             return;
         };
@@ -152,26 +191,6 @@ impl Scheduler {
         }
     }
 
-    /// An attempt shows a sign of life. The worker's timer is not moved: it looks at this when it expires.
-    fn alive(&mut self, index: usize, attempt: AttemptId, now: Instant) {
-        let due = now + self.config.progress_deadline;
-        let ready = self.slots[index].ready_mut();
-        if let Some(carried) = ready.and_then(|ready| ready.find(attempt))
-            && let Stage::Running { progress_due } = &mut carried.stage
-        {
-            *progress_due = due;
-        }
-    }
-
-    pub(crate) fn progress_is_due(&mut self, index: usize, now: Instant) {
-        let slot = &self.slots[index];
-        match slot.ready().and_then(Ready::progress_due) {
-            Some(due) if due > now => self.timers.set(Timer::Progress(slot.id), due),
-            Some(_) => self.kill(index, FaultClass::Hang, now),
-            None => {}
-        }
-    }
-
     fn finished(&mut self, index: usize, attempt: AttemptId, now: Instant) {
         let Some(entry) = self.placed(index, attempt) else {
             return;
@@ -190,6 +209,7 @@ impl Scheduler {
             let us = micros(now.saturating_duration_since(started));
             self.menu[bundle].learn_service(us);
         }
+        self.decoded(index, attempt, now);
         self.settle_place(attempt);
         self.release(index, attempt, now);
         self.trusted(self.slots[index].id.device);
@@ -218,7 +238,7 @@ impl Scheduler {
         let (cancelled, budget_left) = (entry.cancelled, !entry.alone);
         let Some(message) = failure.or_else(|| cancelled.then(String::new)) else {
             // It was not asked to leave.
-            return self.kill(index, FaultClass::Desync, now);
+            return self.kill(index, Fault::Desync(Breach::Impossible), now);
         };
         let mut carried = self.slots[index].carried().iter();
         let together = carried.any(|carried| carried.attempt == attempt && carried.together);
@@ -275,7 +295,12 @@ impl Scheduler {
             return;
         }
         self.forming.remove(&index);
-        for timer in [Timer::Form(id), Timer::Preempt(id), Timer::Progress(id)] {
+        for timer in [
+            Timer::Form(id),
+            Timer::Preempt(id),
+            Timer::Progress(id),
+            Timer::Heartbeat(id),
+        ] {
             self.timers.stop(timer);
         }
         match leaving {
@@ -302,7 +327,7 @@ impl Scheduler {
             Some(due) if due > now => {
                 self.timers.set(Timer::Cancel(self.slots[index].id), due);
             }
-            Some(_) => self.kill(index, FaultClass::Hang, now),
+            Some(_) => self.kill(index, Fault::Hang(Silence::Cancel), now),
             None => {}
         }
     }
@@ -329,12 +354,12 @@ impl Scheduler {
     fn kill_unless_leaving(&mut self, index: usize, now: Instant) {
         match self.slots[index].is_ending() {
             true => self.counters.stale_events += 1,
-            false => self.kill(index, FaultClass::Desync, now),
+            false => self.kill(index, Fault::Desync(Breach::Impossible), now),
         }
     }
 
     /// Ends a worker by force. Its jobs do not wait for the process to be gone: its results are fenced off.
-    pub(crate) fn kill(&mut self, index: usize, reason: FaultClass, now: Instant) {
+    pub(crate) fn kill(&mut self, index: usize, fault: Fault, now: Instant) {
         let slot = &self.slots[index];
         let (Some(worker), Some(bundle)) = (slot.worker(), slot.holds()) else {
             return;
@@ -359,7 +384,10 @@ impl Scheduler {
             slot.failures += u32::from(counts);
             slot.state = State::Killing(ending);
         });
-        self.commands.push_back(Command::Kill { worker, reason });
+        self.commands.push_back(Command::Kill {
+            worker,
+            fault: Some(fault),
+        });
         if starting {
             self.boot_failed(index, bundle, now);
         }
@@ -370,7 +398,7 @@ impl Scheduler {
         !self.draining && !self.devices[device.0 as usize].is_closed()
     }
 
-    fn exited(&mut self, index: usize, now: Instant) {
+    fn exited(&mut self, index: usize, memory_held: bool, now: Instant) {
         let slot = &self.slots[index];
         let Some(worker) = slot.worker() else { return };
         let (id, next, starting) = (slot.id, slot.serves(), slot.is_starting());
@@ -390,6 +418,10 @@ impl Scheduler {
             }
             slot.state = State::Vacant;
         });
+        if memory_held {
+            self.counters.devices_stuck += 1;
+            self.set_trust(id.device, Trust::Stuck, now);
+        }
         self.lose(id.device, &carried, now);
         if let Some(bundle) = held {
             self.fail_what_fits_nowhere(bundle);

@@ -6,7 +6,7 @@ use crate::input::Order;
 use crate::scheduler::Scheduler;
 use crate::slot::{Ending, Leaving, State};
 use crate::work::Place;
-use reel_domain::{DeviceId, FaultClass, SlotId};
+use reel_domain::{DeviceId, SlotId};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -68,7 +68,7 @@ impl Scheduler {
             self.timers.stop_slot(slot.id);
             self.commands.push_back(Command::Kill {
                 worker,
-                reason: FaultClass::Hang,
+                fault: None,
             });
             self.alter(index, |slot| slot.state = State::Killing(ending));
         }

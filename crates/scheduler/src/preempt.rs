@@ -5,7 +5,7 @@
 //! [`preemptions_max`](crate::Config::preemptions_max) realtime attempts; after that it cannot be paused again.
 
 use crate::bundle::BundleIx;
-use crate::carried::{Carried, Stage};
+use crate::carried::{Activity, Carried};
 use crate::command::Command;
 use crate::config::Batching;
 use crate::line::Wanted;
@@ -93,7 +93,7 @@ impl Scheduler {
         let may_pause =
             |carried: &Carried| carried.priority == Priority::Batch && !waited_enough(carried);
         let mut paused = ready.carried.iter();
-        if paused.any(|carried| carried.stage == Stage::Paused && waited_enough(carried)) {
+        if paused.any(|carried| carried.activity == Activity::Paused && waited_enough(carried)) {
             return None;
         }
         // What may be paused gives way in any case: a realtime attempt alone is faster than in a batch. Those that
@@ -155,7 +155,7 @@ impl Scheduler {
         self.counters.pauses += 1;
         self.alter_ready(index, |ready| {
             if let Some(carried) = ready.find(attempt) {
-                carried.stage = Stage::Paused;
+                carried.activity = Activity::Paused;
             }
             ready.pulse = None;
         });
@@ -166,7 +166,7 @@ impl Scheduler {
     pub(crate) fn count_preempted(&mut self, index: usize) {
         self.alter_ready(index, |ready| {
             for carried in &mut ready.carried {
-                carried.preempted += u32::from(carried.stage == Stage::Paused);
+                carried.preempted += u32::from(carried.activity == Activity::Paused);
             }
         });
     }
@@ -180,25 +180,24 @@ impl Scheduler {
         if ready.carried.iter().any(|carried| urgent(carried.priority)) {
             return;
         }
-        let (id, worker) = (self.slots[index].id, ready.worker);
+        let worker = ready.worker;
         let paused = ready
             .carried
             .iter()
-            .filter(|carried| carried.stage == Stage::Paused);
+            .filter(|carried| carried.activity == Activity::Paused);
         let paused: Vec<_> = paused.map(|carried| carried.attempt).collect();
         if paused.is_empty() {
             return;
         }
-        let progress_due = now + self.config.progress_deadline;
-        self.timers.start(Timer::Progress(id), progress_due);
         self.alter_ready(index, |ready| {
             for carried in &mut ready.carried {
-                if carried.stage == Stage::Paused {
-                    carried.stage = Stage::Running { progress_due };
+                if carried.activity == Activity::Paused {
+                    carried.activity = Activity::Waking;
                 }
             }
             ready.pulse = None;
         });
+        self.watch(index, now);
         for attempt in paused {
             self.commands.push_back(Command::Resume { worker, attempt });
         }

@@ -16,7 +16,7 @@ use crate::sessions::Homes;
 use crate::slot::{Ready, Slot};
 use crate::timer::{Timer, Timers};
 use crate::work::Entry;
-use reel_domain::{BundleKey, DeviceId, FaultClass, JobId, SlotId, TenantName};
+use reel_domain::{BundleKey, DeviceId, Fault, JobId, Silence, SlotId, TenantName};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -182,9 +182,11 @@ impl Scheduler {
     fn timeout(&mut self, now: Instant) {
         while let Some(timer) = self.timers.expired(now) {
             match timer {
-                Timer::Boot(slot) | Timer::Stop(slot) => {
-                    self.kill(self.index(slot), FaultClass::Hang, now);
+                Timer::Boot(slot) => self.boot_is_due(self.index(slot), now),
+                Timer::Stop(slot) => {
+                    self.kill(self.index(slot), Fault::Hang(Silence::Stop), now);
                 }
+                Timer::Heartbeat(slot) => self.heartbeat_is_due(self.index(slot), now),
                 Timer::Cancel(slot) => self.cancel_is_due(self.index(slot), now),
                 Timer::Progress(slot) => self.progress_is_due(self.index(slot), now),
                 Timer::Form(slot) => self.begin_batch(self.index(slot), now),

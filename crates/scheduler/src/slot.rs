@@ -19,11 +19,11 @@
 //! remembers it in `next`, so that nobody else claims the place.
 
 use crate::bundle::BundleIx;
-use crate::carried::{Carried, Stage};
+use crate::carried::{Activity, Carried};
 use crate::command::WorkerId;
 use crate::input::EngineFacts;
 use crate::work::Lane;
-use reel_domain::{AttemptId, BundleKey, SlotId};
+use reel_domain::{AttemptId, BootPhase, BundleKey, Silence, SlotId};
 use std::time::Instant;
 
 /// A slot and what is in it.
@@ -45,6 +45,8 @@ pub(crate) enum State {
         worker: WorkerId,
         bundle: BundleIx,
         since: Instant,
+        /// How far it is.
+        phase: BootPhase,
     },
     Ready(Ready),
     Stopping(Ending),
@@ -79,6 +81,10 @@ pub(crate) struct Ready {
     pub(crate) used: Instant,
     /// The last step seen, to learn the time of a step: whose, which, when, in a batch of how many.
     pub(crate) pulse: Option<(AttemptId, u32, Instant, usize)>,
+    /// When it last said anything, or began to have something to say.
+    pub(crate) heard: Instant,
+    /// When it was last asked whether it lives, since.
+    pub(crate) pinged: Option<Instant>,
 }
 
 /// Whether a worker goes on after what it has.
@@ -309,7 +315,7 @@ impl Ready {
     pub(crate) fn batch(&self) -> impl Iterator<Item = &Carried> {
         self.carried
             .iter()
-            .filter(|carried| carried.stage != Stage::Paused)
+            .filter(|carried| carried.activity != Activity::Paused)
     }
 
     /// How many those are.
@@ -326,8 +332,8 @@ impl Ready {
     pub(crate) fn is_open(&self) -> bool {
         let mut carried = self.carried.iter();
         match self.engine.continuous {
-            true => carried.all(|carried| carried.stage != Stage::Paused),
-            false => carried.all(|carried| carried.stage == Stage::Forming),
+            true => carried.all(|carried| carried.activity != Activity::Paused),
+            false => carried.all(|carried| carried.activity == Activity::Forming),
         }
     }
 
@@ -341,10 +347,27 @@ impl Ready {
         let due = self
             .carried
             .iter()
-            .filter_map(|carried| match carried.stage {
-                Stage::Running { progress_due } => Some(progress_due),
-                Stage::Forming | Stage::Paused => None,
+            .filter_map(|carried| match carried.activity {
+                Activity::Running {
+                    progress_due,
+                    ends_by,
+                } => Some(progress_due.min(ends_by)),
+                Activity::Forming | Activity::Waking | Activity::Paused => None,
             });
         due.min()
+    }
+
+    /// What an attempt has not done in time.
+    pub(crate) fn overdue(&self, now: Instant) -> Option<Silence> {
+        self.carried.iter().find_map(|carried| {
+            let (stage, step) = carried.pending;
+            match carried.activity {
+                Activity::Running { ends_by, .. } if ends_by <= now => Some(Silence::Attempt),
+                Activity::Running { progress_due, .. } if progress_due <= now => {
+                    Some(Silence::Step { stage, step })
+                }
+                _ => None,
+            }
+        })
     }
 }

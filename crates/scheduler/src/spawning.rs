@@ -7,6 +7,7 @@ use crate::device::Trust;
 use crate::scheduler::Scheduler;
 use crate::slot::{Leaving, State};
 use crate::timer::Timer;
+use reel_domain::BootPhase;
 use reel_domain::DeviceId;
 use std::time::Instant;
 
@@ -93,12 +94,13 @@ impl Scheduler {
         let slot = self.slots[index].id;
         self.timers.stop_slot(slot);
         self.timers
-            .set(Timer::Boot(slot), now + self.config.boot_deadline);
+            .set(Timer::Boot(slot), now + self.config.exec_deadline);
         self.alter(index, |slot| {
             slot.state = State::Starting {
                 worker,
                 bundle,
                 since: now,
+                phase: BootPhase::Exec,
             };
         });
         self.commands.push_back(Command::Spawn {

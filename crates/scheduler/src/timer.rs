@@ -12,6 +12,8 @@ pub(crate) enum Timer {
     Boot(SlotId),
     /// A busy worker must show progress.
     Progress(SlotId),
+    /// A busy worker that says nothing is asked, or must have answered.
+    Heartbeat(SlotId),
     /// A cancelled attempt must have left.
     Cancel(SlotId),
     /// A worker asked to stop must be gone.
@@ -73,6 +75,7 @@ impl Timers {
         for timer in [
             Timer::Boot(slot),
             Timer::Progress(slot),
+            Timer::Heartbeat(slot),
             Timer::Cancel(slot),
             Timer::Stop(slot),
             Timer::Form(slot),

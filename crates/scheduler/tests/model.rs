@@ -7,9 +7,7 @@ mod bench;
 
 use bench::{Bench, attempt, job, menu};
 use proptest::prelude::*;
-use reel_domain::{
-    AttemptId, BundleKey, DeviceId, FaultClass, JobId, JobStatus, Priority, SessionId,
-};
+use reel_domain::{AttemptId, BundleKey, DeviceId, Fault, JobId, JobStatus, Priority, SessionId};
 use reel_scheduler::{
     Command, Config, DeviceSpec, EngineFacts, Input, Profile, SlotPhase, Work, WorkerEvent,
     WorkerId,
@@ -343,10 +341,7 @@ impl World {
                 Some(event) => event,
                 None => return,
             },
-            Act::Progress => WorkerEvent::Progress {
-                attempt: self.seen(which),
-                step: 1,
-            },
+            Act::Progress => bench::denoised(self.seen(which), 1),
             Act::Fail => match self
                 .actors
                 .get_mut(&worker)
@@ -359,9 +354,7 @@ impl World {
                 None => return,
             },
             Act::Exit => self.exit(worker),
-            Act::Break => WorkerEvent::Broken {
-                class: FaultClass::Oom,
-            },
+            Act::Break => WorkerEvent::Broken { fault: Fault::Oom },
             Act::Measured(bytes) => WorkerEvent::Measured {
                 private_bytes: match self.pool.grows {
                     true => *bytes,
@@ -392,6 +385,7 @@ impl World {
         self.killed.remove(&worker);
         WorkerEvent::Exited(reel_scheduler::ExitReport {
             description: String::new(),
+            memory_held: false,
         })
     }
 
@@ -491,6 +485,7 @@ impl World {
                     assert!(actor.attempts.is_empty(), "a victim has no work on it");
                     actor.asked_to_stop = true;
                 }
+                Command::Ping { .. } => {}
                 Command::Kill { worker, .. } => {
                     assert!(self.actors.contains_key(&worker));
                     assert!(self.killed.insert(worker), "a worker is killed once");

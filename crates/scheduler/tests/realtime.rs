@@ -2,11 +2,9 @@
 
 mod bench;
 
-use bench::{Bench, attempt, devices, job, menu, short};
+use bench::{Bench, attempt, denoised, devices, job, menu, short};
 use reel_domain::{Priority, SessionId};
-use reel_scheduler::{
-    BatchRule, Batching, BundleStanding, Config, Input, ModelMatch, Work, WorkerEvent,
-};
+use reel_scheduler::{BatchRule, Batching, BundleStanding, Config, Input, ModelMatch, Work};
 use std::time::Duration;
 
 const SESSION: SessionId = SessionId::from_bytes([7; 16]);
@@ -192,7 +190,7 @@ fn a_paused_attempt_can_be_cancelled_and_shows_no_progress_meanwhile() {
     for step in 1..9 {
         bench.pass(Duration::from_secs(60));
         let attempt = attempt(2, 1);
-        bench.tell(0, WorkerEvent::Progress { attempt, step });
+        bench.tell(0, denoised(attempt, step));
     }
     assert!(bench.commands().is_empty(), "nobody expects any");
     bench.cancel(1);
@@ -211,7 +209,7 @@ fn a_member_of_a_batch_that_falls_silent_ends_the_worker_though_others_step() {
     for step in 1..3 {
         bench.pass(Duration::from_secs(55));
         let attempt = attempt(1, 1);
-        bench.tell(0, WorkerEvent::Progress { attempt, step });
+        bench.tell(0, denoised(attempt, step));
     }
     bench.pass(Duration::from_secs(20));
     assert_eq!(short(&bench.commands())[0], "kill w0 hang");

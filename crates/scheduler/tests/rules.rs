@@ -2,8 +2,8 @@
 
 mod bench;
 
-use bench::{Bench, attempt, devices, id, job, key, menu, short, unbatched};
-use reel_domain::{FaultClass, Mode, Rejection};
+use bench::{Bench, attempt, denoised, devices, id, job, key, menu, short, unbatched};
+use reel_domain::{Fault, Mode, Rejection};
 use reel_scheduler::{BundleStanding, Command, Config, Input, Order, WorkerEvent};
 use std::time::Duration;
 
@@ -193,7 +193,7 @@ fn a_worker_that_is_never_ready_is_killed_and_its_bundle_rests_after_three_tries
     bench.submit(1, &menu()[0]);
     assert_eq!(short(&bench.commands()), ["spawn w0 0.0 64x64@17f"]);
     bench.pass(Duration::from_secs(120));
-    assert_eq!(short(&bench.commands()), ["kill w0 hang"]);
+    assert_eq!(short(&bench.commands()), ["kill w0 boot_failed"]);
     bench.exit(0);
     bench.exit(1);
     bench.pass(Duration::from_millis(500));
@@ -217,13 +217,7 @@ fn a_worker_without_progress_is_killed_and_its_job_requeued_without_waiting_for_
     bench.started(0, attempt(1, 1));
     bench.commands();
     bench.pass(Duration::from_secs(119));
-    bench.tell(
-        0,
-        WorkerEvent::Progress {
-            attempt: attempt(1, 1),
-            step: 1,
-        },
-    );
+    bench.tell(0, denoised(attempt(1, 1), 1));
     bench.pass(Duration::from_secs(119));
     assert!(bench.commands().is_empty());
     bench.pass(Duration::from_secs(1));
@@ -321,7 +315,7 @@ fn impossible_messages_end_the_worker() {
     bench.tell(
         1,
         WorkerEvent::Broken {
-            class: FaultClass::DeviceFatal,
+            fault: Fault::DeviceFatal,
         },
     );
     assert_eq!(short(&bench.commands()), ["kill w1 device_fatal"]);

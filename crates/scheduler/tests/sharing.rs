@@ -2,7 +2,7 @@
 
 mod bench;
 
-use bench::{Bench, attempt, devices, job, menu, of_tenant, short};
+use bench::{Bench, attempt, denoised, devices, job, menu, of_tenant, short};
 use reel_domain::Priority;
 use reel_scheduler::{BatchRule, Batching, Config, Merge, ModelMatch, Profile, Work, WorkerEvent};
 use std::time::Duration;
@@ -45,7 +45,7 @@ fn run_steps(bench: &mut Bench, of: &[u8], steps: std::ops::Range<u32>, millis: 
         bench.pass(Duration::from_millis(millis));
         for &number in of {
             let attempt = attempt(number, 1);
-            bench.tell(0, WorkerEvent::Progress { attempt, step });
+            bench.tell(0, denoised(attempt, step));
         }
     }
 }

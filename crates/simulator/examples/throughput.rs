@@ -3,9 +3,9 @@
 //! `cargo run --release -p reel-simulator --example throughput [alone|simulated]`
 #![expect(clippy::print_stdout, reason = "the tables are the purpose")]
 
-use reel_domain::AttemptId;
+use reel_domain::{AttemptId, Stage};
 use reel_scheduler::{
-    Batching, Config, DecisionHash, DeviceSpec, Input, Scheduler, WorkerEvent, WorkerId,
+    Batching, Config, DecisionHash, DeviceSpec, Input, Mark, Scheduler, WorkerEvent, WorkerId,
 };
 use reel_simulator::{BundleCost, Pattern, Scenario, Volume, draw, inputs, run};
 use std::time::{Duration, Instant};
@@ -109,7 +109,14 @@ fn with_steps(told: &Told) -> Told {
 fn steps(worker: WorkerId, attempt: AttemptId) -> impl Iterator<Item = Input> {
     (1..=STEPS).map(move |step| Input::Worker {
         worker,
-        event: WorkerEvent::Progress { attempt, step },
+        event: WorkerEvent::Progress {
+            attempt,
+            mark: Mark {
+                stage: Stage::Denoise,
+                step,
+                of: STEPS,
+            },
+        },
     })
 }
 

@@ -173,6 +173,8 @@ impl Observer {
             WorkerEvent::Started { .. }
             | WorkerEvent::Progress { .. }
             | WorkerEvent::Measured { .. }
+            | WorkerEvent::Booting { .. }
+            | WorkerEvent::Answered
             | WorkerEvent::Broken { .. } => {}
         }
     }

@@ -7,11 +7,11 @@
 use crate::report::{Report, Tally};
 use crate::timeline::Timeline;
 use crate::traffic::Arrival;
-use reel_domain::{AttemptId, BundleKey, JobId, Mode, SlotId};
+use reel_domain::{AttemptId, BundleKey, JobId, Mode, SlotId, Stage};
 use reel_recording::{Header, Recorder};
 use reel_scheduler::{
     Batching, BundleOffer, BundleStanding, Command, Config, DecisionHash, DeviceSpec, EngineFacts,
-    ExitReport, Input, Profile, RequestDigest, Scheduler, Work, WorkerEvent, WorkerId,
+    ExitReport, Input, Mark, Profile, RequestDigest, Scheduler, Work, WorkerEvent, WorkerId,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
@@ -54,6 +54,8 @@ pub struct Scenario {
 }
 
 /// Frames to the published video; the device is free meanwhile.
+/// A deadline that nobody misses: ten years.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 const ENCODING: Duration = Duration::from_millis(40);
 /// From the request to stop to the end of a process.
 const EXIT: Duration = Duration::from_millis(20);
@@ -73,7 +75,7 @@ enum Happening {
 
 /// How far a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum Life {
     Starting,
     Hot,
     Leaving,
@@ -83,7 +85,7 @@ enum Stage {
 struct Actor {
     device: usize,
     bundle: usize,
-    stage: Stage,
+    life: Life,
     /// Attempts with the work that is left of each, as time alone on the worker.
     attempts: Vec<(AttemptId, Duration)>,
     /// Those that wait for others to be through.
@@ -175,7 +177,7 @@ impl<'a> World<'a> {
         let keys: Vec<_> = scenario.menu.iter().map(|cost| cost.key.clone()).collect();
         let bundles = keys.iter().cloned().zip(0..).collect();
         Self {
-            scheduler: Scheduler::new(scenario.config.clone(), &scenario.devices, keys),
+            scheduler: Scheduler::new(on_paper(&scenario.config), &scenario.devices, keys),
             scenario,
             start: Instant::now(),
             now: Duration::ZERO,
@@ -272,8 +274,11 @@ impl<'a> World<'a> {
                     self.change(worker, |actor| actor.attempts.clear());
                     self.forget(worker);
                     self.draw(|timeline, now| timeline.ends(worker, now));
-                    let description = String::new();
-                    self.says(worker, WorkerEvent::Exited(ExitReport { description }));
+                    let report = ExitReport {
+                        description: String::new(),
+                        memory_held: false,
+                    };
+                    self.says(worker, WorkerEvent::Exited(report));
                 }
             }
             Happening::Encoded(attempt) => {
@@ -307,7 +312,7 @@ impl<'a> World<'a> {
         let Some(actor) = self.actors.get_mut(&worker) else {
             return;
         };
-        actor.stage = Stage::Hot;
+        actor.life = Life::Hot;
         self.hot[actor.bundle] += 1;
         self.draw(|timeline, now| timeline.is_ready(worker, now));
         let engine = EngineFacts {
@@ -325,7 +330,12 @@ impl<'a> World<'a> {
         if let Some(&(attempt, _)) = actor.attempts.first()
             && actor.generation == generation
         {
-            self.says(worker, WorkerEvent::Progress { attempt, step });
+            let mark = Mark {
+                stage: Stage::Denoise,
+                step,
+                of: u32::MAX,
+            };
+            self.says(worker, WorkerEvent::Progress { attempt, mark });
         }
     }
 
@@ -400,7 +410,7 @@ impl<'a> World<'a> {
     /// A worker takes nothing more.
     fn cools(&mut self, worker: WorkerId) {
         if let Some(actor) = self.actors.get_mut(&worker)
-            && std::mem::replace(&mut actor.stage, Stage::Leaving) == Stage::Hot
+            && std::mem::replace(&mut actor.life, Life::Leaving) == Life::Hot
         {
             self.hot[actor.bundle] -= 1;
         }
@@ -501,6 +511,7 @@ impl<'a> World<'a> {
                 self.will(self.now + ENCODING, Happening::Encoded(attempt));
             }
             Command::End { .. } => self.tally.ends(),
+            Command::Ping { .. } => {}
             Command::Cancel { .. } | Command::Discard { .. } | Command::Update { .. } => {}
         }
     }
@@ -509,7 +520,7 @@ impl<'a> World<'a> {
         let device = slot.device.0 as usize;
         let bundle = self.bundles[key];
         let spawn = self.scenario.menu[bundle].spawn;
-        let serves = |actor: &Actor| actor.bundle == bundle && actor.stage != Stage::Leaving;
+        let serves = |actor: &Actor| actor.bundle == bundle && actor.life != Life::Leaving;
         self.tally.spawns();
         self.tally.spends(spawn, self.actors.values().any(serves));
         self.actors.insert(
@@ -517,7 +528,7 @@ impl<'a> World<'a> {
             Actor {
                 device,
                 bundle,
-                stage: Stage::Starting,
+                life: Life::Starting,
                 attempts: Vec::new(),
                 paused: Vec::new(),
                 at: self.now,
@@ -596,4 +607,17 @@ fn job_index(id: JobId) -> usize {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Workers on paper show few signs of life while they start and while they work, and never hang.
+fn on_paper(config: &Config) -> Config {
+    Config {
+        exec_deadline: FOR_EVER,
+        boot_deadline: FOR_EVER,
+        progress_deadline: FOR_EVER,
+        watchdog_floor: FOR_EVER,
+        attempt_deadline: FOR_EVER,
+        heartbeat_after: Duration::ZERO,
+        ..config.clone()
+    }
 }

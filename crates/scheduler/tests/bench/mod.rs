@@ -7,9 +7,11 @@
     reason = "each test file uses its own part of the bench"
 )]
 
-use reel_domain::{AttemptId, BundleKey, Failure, JobId, Mode, Priority, Rejection, TenantName};
+use reel_domain::{
+    AttemptId, BundleKey, Failure, JobId, Mode, Priority, Rejection, Stage, TenantName,
+};
 use reel_scheduler::{
-    BundleOffer, BundleStanding, Command, Config, DeviceSpec, EngineFacts, ExitReport, Input,
+    BundleOffer, BundleStanding, Command, Config, DeviceSpec, EngineFacts, ExitReport, Input, Mark,
     Merge, Order, Profile, RequestDigest, Scheduler, Work, WorkerEvent, WorkerId,
 };
 use std::time::{Duration, Instant};
@@ -53,6 +55,16 @@ pub fn attempt(job: u8, number: u32) -> AttemptId {
         job: id(job),
         number,
     }
+}
+
+/// So many steps of twenty are done.
+pub fn denoised(attempt: AttemptId, step: u32) -> WorkerEvent {
+    let mark = Mark {
+        stage: Stage::Denoise,
+        step,
+        of: 20,
+    };
+    WorkerEvent::Progress { attempt, mark }
 }
 
 pub fn job(number: u8, bundle: &BundleKey) -> Work {
@@ -104,7 +116,17 @@ impl Bench {
         bench
     }
 
+    /// Workers say nothing while they start, and nobody asks them whether they live, but where a test is about that.
     pub fn unbaked(config: Config, devices: &[DeviceSpec]) -> Self {
+        let config = Config {
+            exec_deadline: config.boot_deadline,
+            heartbeat_after: Duration::ZERO,
+            ..config
+        };
+        Self::watched(config, devices)
+    }
+
+    pub fn watched(config: Config, devices: &[DeviceSpec]) -> Self {
         Self {
             scheduler: Scheduler::new(config, devices, menu()),
             now: Instant::now(),
@@ -225,6 +247,7 @@ impl Bench {
             worker,
             WorkerEvent::Exited(ExitReport {
                 description: "signal 9".into(),
+                memory_held: false,
             }),
         );
     }
@@ -280,7 +303,11 @@ fn name(command: &Command) -> String {
         Command::Resume { worker, attempt } => format!("resume {worker} {}", brief(*attempt)),
         Command::Cancel { worker, attempt } => format!("cancel {worker} {}", brief(*attempt)),
         Command::Stop { worker } => format!("stop {worker}"),
-        Command::Kill { worker, reason } => format!("kill {worker} {reason}"),
+        Command::Kill { worker, fault } => match fault {
+            Some(fault) => format!("kill {worker} {}", fault.class()),
+            None => format!("kill {worker}"),
+        },
+        Command::Ping { worker } => format!("ping {worker}"),
         Command::Encode { attempt } => format!("encode {}", brief(*attempt)),
         Command::Discard { attempt } => format!("discard {}", brief(*attempt)),
         Command::Update { change } => format!("{} {}", change.status, change.id.as_bytes()[0]),
