@@ -35,14 +35,15 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    let channel = match inherit::channel() {
-        Ok(channel) => channel,
+    let inherited = inherit::channel().and_then(|channel| Ok((channel, inherit::flight()?)));
+    let (channel, flight) = match inherited {
+        Ok(inherited) => inherited,
         Err(error) => {
             tracing::error!("{error}");
             return ExitCode::FAILURE;
         }
     };
-    match serve(&channel, born, || load(&args)) {
+    match serve(&channel, flight, born, || load(&args)) {
         Ending::Asked => ExitCode::SUCCESS,
         Ending::Fatal(error) => {
             tracing::error!(class = ?error.class, "{error}");

@@ -20,6 +20,7 @@ pub mod pipeline;
 pub mod run;
 pub mod runtime;
 pub mod schedule;
+mod stand;
 pub mod tokenizer;
 pub mod weights;
 

@@ -9,10 +9,11 @@ use crate::package::Package;
 use crate::run::{Run, TextCondition};
 use crate::runtime::Runtime;
 use crate::schedule::Schedule;
+use crate::stand::Stand;
 use crate::tokenizer::PromptTokenizer;
 use reel_bundle::{Bundle, Role};
 use reel_domain::Mode;
-use reel_protocol::{Canary, Capabilities, Item};
+use reel_protocol::{Canary, Capabilities, Item, Saved};
 use reel_worker::{Engine, EngineError};
 use tch::{Kind, Tensor};
 
@@ -91,25 +92,29 @@ impl Engine for NativeEngine {
     fn begin(&mut self, item: &Item, given: &[u8]) -> Result<Run, EngineError> {
         self.runtime.enter();
         let mode = self.check(item, given)?;
-        let prompt = self.encode_prompt(&item.prompt)?;
-        let guided = item.guidance > 1.0;
-        let negative = guided
-            .then(|| self.encode_prompt(&item.negative_prompt))
-            .transpose()?;
         let (latents, given_frames) = self.prepare_latents(item.seed, mode, given)?;
-        Ok(Run {
+        let stand = Stand {
             latents,
-            prompt,
-            negative,
-            guidance: item.guidance.into(),
-            coordinates: self
-                .geometry
-                .coordinates(item.fps)
-                .to_device(self.runtime.device),
             given_frames,
-            schedule: Schedule::new(item.steps as usize, &self.bundle.manifest.scheduler),
             step: 0,
-        })
+        };
+        self.run(item, stand)
+    }
+
+    fn state_bytes(&self) -> u64 {
+        Stand::bytes(&self.geometry)
+    }
+
+    fn save(&mut self, run: &Run, state: &mut Vec<u8>) -> Result<(), EngineError> {
+        Ok(run.stand.save(state)?)
+    }
+
+    fn resume(&mut self, item: &Item, saved: &Saved) -> Result<Run, EngineError> {
+        self.runtime.enter();
+        let stand = Stand::restore(saved, &self.geometry, self.runtime.device)
+            .filter(|stand| stand.step <= item.steps as usize)
+            .ok_or_else(|| EngineError::checkpoint("the checkpoint is of another shape"))?;
+        self.run(item, stand)
     }
 
     fn step(&mut self, runs: &mut [&mut Run]) -> Result<(), EngineError> {
@@ -121,14 +126,14 @@ impl Engine for NativeEngine {
     }
 
     fn progress(&self, run: &Run) -> (u32, u32) {
-        (run.step as u32, run.schedule.steps() as u32)
+        (run.stand.step as u32, run.schedule.steps() as u32)
     }
 
     fn decode(&mut self, run: Run, frames: &mut [u8]) -> Result<(), EngineError> {
         self.runtime.enter();
         let latents = self
             .geometry
-            .denormalise(&self.geometry.unpack(&run.latents)?)?;
+            .denormalise(&self.geometry.unpack(&run.stand.latents)?)?;
         let latents = latents.f_to_kind(self.kind).map_err(ComputeError::from)?;
         let video = self.packages.vae_decoder.run(&[&latents])?;
         frames::from_video(&video, frames)?;
@@ -163,6 +168,25 @@ impl NativeEngine {
             )));
         }
         Ok(mode)
+    }
+
+    /// What a video needs beside where it stands follows from the item.
+    fn run(&self, item: &Item, stand: Stand) -> Result<Run, EngineError> {
+        let guided = item.guidance > 1.0;
+        let negative = guided
+            .then(|| self.encode_prompt(&item.negative_prompt))
+            .transpose()?;
+        Ok(Run {
+            stand,
+            prompt: self.encode_prompt(&item.prompt)?,
+            negative,
+            guidance: item.guidance.into(),
+            coordinates: self
+                .geometry
+                .coordinates(item.fps)
+                .to_device(self.runtime.device),
+            schedule: Schedule::new(item.steps as usize, &self.bundle.manifest.scheduler),
+        })
     }
 
     fn encode_prompt(&self, prompt: &str) -> Result<TextCondition, EngineError> {
@@ -240,7 +264,7 @@ impl NativeEngine {
         let (mut timesteps, mut coordinates) = (vec![], vec![]);
         for run in runs {
             for text in run.rows() {
-                latents.push(&run.latents);
+                latents.push(&run.stand.latents);
                 embeddings.push(&text.embeddings);
                 masks.push(&text.mask);
                 timesteps.extend(run.timesteps(self.geometry.frames));

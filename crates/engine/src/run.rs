@@ -3,13 +3,14 @@
 use crate::error::ComputeError;
 use crate::geometry::Geometry;
 use crate::schedule::Schedule;
+use crate::stand::Stand;
 use tch::{Kind, Tensor};
 
 /// One video on its way from noise to latents.
 #[derive(Debug)]
 pub struct Run {
-    /// Tokens, f32 `[1, tokens, channels]`.
-    pub(crate) latents: Tensor,
+    /// Where it stands.
+    pub(crate) stand: Stand,
     /// What to show.
     pub(crate) prompt: TextCondition,
     /// What to steer away from; absent without guidance.
@@ -18,12 +19,8 @@ pub struct Run {
     pub(crate) guidance: f64,
     /// Where the tokens lie, f32 `[1, 3, tokens]`.
     pub(crate) coordinates: Tensor,
-    /// Latent frames, counted from the first, that are given and stay as they are.
-    pub(crate) given_frames: usize,
     /// The steps to take.
     pub(crate) schedule: Schedule,
-    /// Steps taken.
-    pub(crate) step: usize,
 }
 
 /// An encoded prompt.
@@ -43,10 +40,10 @@ impl Run {
 
     /// The timestep of each latent frame; given frames are free of noise.
     pub(crate) fn timesteps(&self, frames: i64) -> Vec<f32> {
-        let timestep = self.schedule.timestep(self.step);
+        let timestep = self.schedule.timestep(self.stand.step);
         (0..frames as usize)
             .map(|frame| {
-                if frame < self.given_frames {
+                if frame < self.stand.given_frames {
                     0.0
                 } else {
                     timestep
@@ -71,8 +68,8 @@ impl Run {
         let strides = strides
             .f_repeat_interleave_self_int(geometry.tokens_per_frame(), 0, geometry.tokens())?
             .f_view([1, -1, 1])?;
-        self.latents = self.latents.f_sub(&strides.f_mul(&velocity)?)?;
-        self.step += 1;
+        self.stand.latents = self.stand.latents.f_sub(&strides.f_mul(&velocity)?)?;
+        self.stand.step += 1;
         Ok(())
     }
 

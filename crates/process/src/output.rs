@@ -43,18 +43,23 @@ pub(crate) async fn drain(
     stream: &'static str,
     tail: Tail,
 ) {
-    let mut buffer = vec![0; 8 * 1_024];
+    let mut buffer = vec![0; 64 * 1_024];
     let mut line = Vec::new();
     while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
-        for &byte in &buffer[..read] {
-            match byte {
-                b'\n' => keep(&mut line, &label, stream, &tail),
-                _ if line.len() < LINE_BYTES_MAX => line.push(byte),
-                _ => {}
-            }
+        let mut rest = &buffer[..read];
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            append(&mut line, &rest[..end]);
+            keep(&mut line, &label, stream, &tail);
+            rest = &rest[end + 1..];
         }
+        append(&mut line, rest);
     }
     keep(&mut line, &label, stream, &tail);
+}
+
+fn append(line: &mut Vec<u8>, part: &[u8]) {
+    let room = LINE_BYTES_MAX - line.len();
+    line.extend(&part[..part.len().min(room)]);
 }
 
 fn keep(line: &mut Vec<u8>, label: &str, stream: &'static str, tail: &Tail) {

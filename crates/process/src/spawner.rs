@@ -3,12 +3,15 @@
 //! `PR_SET_PDEATHSIG` fires when the *thread* that forked dies, not the process. A pool thread of an async
 //! runtime may retire at any time and take healthy workers with it; this one does not.
 
-use crate::launch::{CHANNEL_FD, LaunchError, LaunchSpec, Launched, launch};
+use crate::cgroup::Cgroups;
+use crate::family::Family;
+use crate::launch::{FLIGHT_FD, LaunchError, LaunchSpec, Launched, launch};
 use crate::worker::{ProcessEvent, WorkerProcess};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// Spawns that may wait for the thread; each takes about a millisecond.
@@ -23,6 +26,7 @@ struct SpawnRequest {
 #[derive(Clone)]
 pub struct Spawner {
     requests: mpsc::SyncSender<SpawnRequest>,
+    family: Family,
 }
 
 impl std::fmt::Debug for Spawner {
@@ -46,20 +50,32 @@ pub enum SpawnerError {
 }
 
 impl Spawner {
-    /// Starts the thread. Call it early: it reserves descriptor 3, so that no other descriptor of this
-    /// process sits where a child expects its channel.
+    /// Starts the thread. Call it early: it reserves descriptors 3 and 4, so that no other descriptor of this
+    /// process sits where a child expects its own. With `cgroups`, each worker gets a group of its own.
     ///
     /// # Errors
     /// When the thread or the reservation cannot be made.
-    pub fn start() -> Result<Self, SpawnerError> {
-        let reserved = reserve_channel_fd()?;
+    pub fn start(cgroups: Option<Cgroups>) -> Result<Self, SpawnerError> {
+        let reserved = reserve_fds()?;
+        Family::adopt_orphans()?;
+        let family = Family::default();
         let (requests, inbox) = mpsc::sync_channel::<SpawnRequest>(SPAWN_REQUESTS_MAX);
+        let register = family.clone();
         std::thread::Builder::new()
             .name("spawner".into())
             .spawn(move || {
-                for request in inbox {
+                for SpawnRequest { spec, answer } in inbox {
+                    let mut launched = None;
+                    let born = register.birth(&spec.marker, || {
+                        let process = launch(&spec, cgroups.as_ref())?;
+                        let pid = process.pid;
+                        launched = Some(process);
+                        Ok(pid)
+                    });
                     // A caller that is gone drops the child, whose channel closes, at which it exits.
-                    let _ = request.answer.send(launch(&request.spec));
+                    if let Some(result) = born.map(|()| launched).transpose() {
+                        let _ = answer.send(result);
+                    }
                 }
                 // Every sender is gone: the supervisor has ended. Returning would kill the workers that it
                 // has left to end in peace, so the thread stays until the process goes.
@@ -68,7 +84,7 @@ impl Spawner {
                     std::thread::park();
                 }
             })?;
-        Ok(Self { requests })
+        Ok(Self { requests, family })
     }
 
     /// Starts a worker; from now on its [`ProcessEvent`]s arrive at `events`.
@@ -90,17 +106,31 @@ impl Spawner {
             .try_send(SpawnRequest { spec, answer })
             .map_err(|_| SpawnerError::Overwhelmed)?;
         let launched = answered.await.map_err(|_| SpawnerError::Overwhelmed)??;
-        Ok(WorkerProcess::adopt(launched, label, events, wrap)?)
+        let family = self.family.clone();
+        Ok(WorkerProcess::adopt(launched, family, label, events, wrap)?)
+    }
+
+    /// Reaps descendants of workers that were left to this process, and ends those whose worker is gone; for ever.
+    /// To be run as a task of its own.
+    pub async fn reap_strays(self) {
+        let Ok(mut deaths) = signal(SignalKind::child()) else {
+            tracing::error!("no notice of children's deaths: what workers leave behind stays");
+            return;
+        };
+        while deaths.recv().await.is_some() {
+            let family = self.family.clone();
+            let _ = tokio::task::spawn_blocking(move || family.sweep()).await;
+        }
     }
 }
 
-/// Holds descriptor 3 open for the life of the process, if nobody holds it yet.
-fn reserve_channel_fd() -> io::Result<Vec<OwnedFd>> {
+/// Holds the descriptors open that children use, for the life of the process, if nobody holds them yet.
+fn reserve_fds() -> io::Result<Vec<OwnedFd>> {
     let mut reserved = Vec::new();
     loop {
         let fd = OwnedFd::from(File::open("/dev/null")?);
         let number = fd.as_raw_fd();
-        if number > CHANNEL_FD {
+        if number > FLIGHT_FD {
             return Ok(reserved);
         }
         reserved.push(fd);

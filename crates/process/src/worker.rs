@@ -1,9 +1,12 @@
 //! The supervisor's side of one worker: what it says, what it prints, how it ends.
 
+use crate::family::Family;
 use crate::launch::Launched;
 use crate::output::{Tail, drain};
-use reel_protocol::{Channel, ChannelError, FromWorker, ToWorker};
-use rustix::process::{Pid, Signal, kill_process_group};
+use crate::terminate::{Ladder, Rung};
+use reel_protocol::flight::Entry;
+use reel_protocol::{Channel, ChannelError, FlightRecorder, FromWorker, ToWorker};
+use rustix::process::{Pid, Signal};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -11,26 +14,36 @@ use std::process::{Child, ExitStatus};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// After a worker's end its pipes are drained for at most this long: a grandchild may hold them open.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(100);
+/// A worker that ends closes its channel a moment before its pidfd says so; one that lives on breaks the rules.
+const CLOSED_GRACE: Duration = Duration::from_millis(500);
 
 /// Something a worker said or did. `Exited` is the last event of every worker.
 #[derive(Debug)]
 pub enum ProcessEvent {
     /// It sent a message, perhaps with a descriptor.
     Message(FromWorker, Option<OwnedFd>),
-    /// What it sent is not a message; nothing more will be read from it.
+    /// What it sent is not a message, or it closed the channel and lives on; nothing more will be read from it.
     Broken(ChannelError),
     /// It is gone.
-    Exited {
-        /// How.
-        status: ExitStatus,
-        /// The last lines that it printed.
-        tail: Vec<String>,
-    },
+    Exited(Exit),
+}
+
+/// The end of a worker.
+#[derive(Debug)]
+pub struct Exit {
+    /// How.
+    pub status: ExitStatus,
+    /// What somebody had done to end it.
+    pub rung: Rung,
+    /// The last lines that it printed.
+    pub tail: Vec<String>,
+    /// What it had noted in its flight recorder.
+    pub flight: Vec<Entry>,
 }
 
 /// A message could not be handed to a worker.
@@ -48,40 +61,50 @@ pub enum SendError {
 #[derive(Debug)]
 pub struct WorkerProcess {
     pid: Pid,
+    family: Family,
     channel: Channel<FromWorker, ToWorker>,
+    rung: watch::Sender<Rung>,
 }
 
 impl WorkerProcess {
     pub(crate) fn adopt<E: Send + 'static>(
         launched: Launched,
+        family: Family,
         label: String,
         events: mpsc::Sender<E>,
         wrap: impl Fn(ProcessEvent) -> E + Send + 'static,
     ) -> io::Result<Self> {
         let Launched {
             child,
+            pid,
             pidfd,
             channel,
+            flight,
+            cgroup,
         } = launched;
-        let pid = i32::try_from(child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or(io::ErrorKind::InvalidData)?;
         let channel = Channel::new(channel);
         // SAFETY: an `OwnedFd` stays open, and the same, until the `AsyncFd` that owns it is dropped.
         let pidfd = unsafe { AsyncFd::register(pidfd) }?;
         // SAFETY: the clone keeps the channel's one descriptor open until the `AsyncFd` is dropped.
         let readable =
             unsafe { AsyncFd::register_with_interest(channel.clone(), Interest::READABLE) }?;
+        let (rung, wanted) = watch::channel(Rung::Untouched);
         let watcher = Watcher {
-            pid,
             child,
             pidfd,
             channel: readable,
+            flight,
+            ladder: Ladder::new(pid, family.clone(), cgroup),
+            wanted,
             label,
         };
         tokio::spawn(watcher.watch(events, wrap));
-        Ok(Self { pid, channel })
+        Ok(Self {
+            pid,
+            family,
+            channel,
+            rung,
+        })
     }
 
     /// Its process id.
@@ -103,94 +126,154 @@ impl WorkerProcess {
         }
     }
 
-    /// Ends it and its process group by SIGKILL. Its end arrives as [`ProcessEvent::Exited`].
+    /// Asks it to exit when it has nothing to do.
+    ///
+    /// # Errors
+    /// When it does not take the message; then somebody has to climb on.
+    pub fn ask_to_exit(&self) -> Result<(), SendError> {
+        self.climb(Rung::Asked);
+        self.send(&ToWorker::Shutdown, None)
+    }
+
+    /// Ends it and its process group: SIGTERM, and after a grace SIGKILL. Its end arrives as [`ProcessEvent::Exited`].
+    pub fn terminate(&self) {
+        self.climb(Rung::Terminated);
+    }
+
+    /// Ends it and its process group by SIGKILL, now.
     pub fn kill(&self) {
-        // ESRCH: it is gone already, and its exit is on the way.
-        let _ = kill_process_group(self.pid, Signal::KILL);
+        // Its watcher may be waiting for somebody to take its events.
+        self.family.signal(self.pid, Signal::KILL);
+        self.climb(Rung::Killed);
+    }
+
+    fn climb(&self, rung: Rung) {
+        self.rung.send_if_modified(|wanted| {
+            let higher = rung > *wanted;
+            *wanted = rung.max(*wanted);
+            higher
+        });
     }
 }
 
 /// What runs beside a worker until it is gone.
 struct Watcher {
-    pid: Pid,
     child: Child,
     pidfd: AsyncFd<OwnedFd>,
     channel: AsyncFd<Channel<FromWorker, ToWorker>>,
+    flight: FlightRecorder,
+    ladder: Ladder,
+    wanted: watch::Receiver<Rung>,
     label: String,
+}
+
+/// What a watcher woke for.
+enum Woken {
+    Climb(Rung),
+    Message(FromWorker, Option<OwnedFd>),
+    Unreadable(ChannelError),
+    Gone,
 }
 
 impl Watcher {
     async fn watch<E>(mut self, events: mpsc::Sender<E>, wrap: impl Fn(ProcessEvent) -> E) {
         let tail = Tail::default();
         let drains = self.drain_output(&tail);
-        let mut talking = true;
+        let mut reading = true;
         loop {
-            // What it said before it died comes first.
-            tokio::select! {
-                biased;
-                received = receive(&self.channel), if talking => {
-                    let event = match received {
-                        Ok((message, fd)) => ProcessEvent::Message(message, fd),
-                        Err(ChannelError::Closed) => { talking = false; continue }
-                        Err(error) => { talking = false; ProcessEvent::Broken(error) }
-                    };
-                    // Nobody listens any more: the supervisor ends, and its workers with it.
-                    if events.send(wrap(event)).await.is_err() { return }
+            let event = match self.next(reading).await {
+                Woken::Climb(rung) => {
+                    self.ladder.climb(rung);
+                    continue;
                 }
-                _ = self.pidfd.readable() => break,
+                Woken::Message(message, fd) => ProcessEvent::Message(message, fd),
+                Woken::Unreadable(error) => {
+                    reading = false;
+                    let closed = matches!(error, ChannelError::Closed);
+                    if closed && self.ends_within(CLOSED_GRACE).await {
+                        continue;
+                    }
+                    ProcessEvent::Broken(error)
+                }
+                Woken::Gone => break,
+            };
+            // Nobody listens any more: the supervisor ends, and its workers with it.
+            if events.send(wrap(event)).await.is_err() {
+                return;
             }
         }
-        // Whatever else is left of its process group goes with it; before the reaping, while the group's
-        // number cannot belong to anybody else.
-        let _ = kill_process_group(self.pid, Signal::KILL);
-        let status = self.reap();
+        let Self {
+            mut child,
+            flight,
+            ladder,
+            ..
+        } = self;
+        // The pidfd is readable, so the child is a zombie and waiting for it returns at once.
+        let reap = move || {
+            child
+                .wait()
+                .unwrap_or_else(|_| ExitStatus::from_raw(libc::SIGKILL))
+        };
+        let buried = tokio::task::spawn_blocking(move || {
+            let (status, rung) = ladder.bury(reap);
+            (status, rung, flight.read().unwrap_or_default())
+        });
+        let (status, rung, flight) = buried
+            .await
+            .unwrap_or_else(|_| (ExitStatus::from_raw(libc::SIGKILL), Rung::Killed, vec![]));
         for drained in drains {
             let _ = tokio::time::timeout(DRAIN_DEADLINE, drained).await;
         }
-        let _ = events
-            .send(wrap(ProcessEvent::Exited {
-                status,
-                tail: tail.lines(),
-            }))
-            .await;
+        let exit = Exit {
+            status,
+            rung,
+            tail: tail.lines(),
+            flight,
+        };
+        let _ = events.send(wrap(ProcessEvent::Exited(exit))).await;
+    }
+
+    /// A worker that never stops talking must not keep anybody from ending it; what it said before it died comes
+    /// before its death.
+    async fn next(&mut self, reading: bool) -> Woken {
+        let climbing = async {
+            match self.wanted.changed().await {
+                Ok(()) => *self.wanted.borrow_and_update(),
+                // Nobody holds the worker any more.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            rung = climbing => Woken::Climb(rung),
+            rung = self.ladder.next_rung() => Woken::Climb(rung),
+            received = receive(&self.channel), if reading => match received {
+                Ok((message, fd)) => Woken::Message(message, fd),
+                Err(error) => Woken::Unreadable(error),
+            },
+            _ = self.pidfd.readable() => Woken::Gone,
+        }
+    }
+
+    async fn ends_within(&self, grace: Duration) -> bool {
+        tokio::time::timeout(grace, self.pidfd.readable())
+            .await
+            .is_ok()
     }
 
     fn drain_output(&mut self, tail: &Tail) -> Vec<JoinHandle<()>> {
         let mut drains = Vec::new();
-        if let Some(Ok(pipe)) = self
-            .child
-            .stdout
-            .take()
-            .map(tokio::process::ChildStdout::from_std)
-        {
-            drains.push(tokio::spawn(drain(
-                pipe,
-                self.label.clone(),
-                "stdout",
-                tail.clone(),
-            )));
+        let stdout = self.child.stdout.take();
+        if let Some(Ok(pipe)) = stdout.map(tokio::process::ChildStdout::from_std) {
+            let draining = drain(pipe, self.label.clone(), "stdout", tail.clone());
+            drains.push(tokio::spawn(draining));
         }
-        if let Some(Ok(pipe)) = self
-            .child
-            .stderr
-            .take()
-            .map(tokio::process::ChildStderr::from_std)
-        {
-            drains.push(tokio::spawn(drain(
-                pipe,
-                self.label.clone(),
-                "stderr",
-                tail.clone(),
-            )));
+        let stderr = self.child.stderr.take();
+        if let Some(Ok(pipe)) = stderr.map(tokio::process::ChildStderr::from_std) {
+            let draining = drain(pipe, self.label.clone(), "stderr", tail.clone());
+            drains.push(tokio::spawn(draining));
         }
         drains
-    }
-
-    /// The pidfd is readable, so the child is a zombie and this returns at once.
-    fn reap(&mut self) -> ExitStatus {
-        self.child
-            .wait()
-            .unwrap_or_else(|_| ExitStatus::from_raw(libc::SIGKILL))
     }
 }
 

@@ -8,16 +8,22 @@
 //! - [`message`]: the messages
 //! - [`codec`]: bincode, pinned and bounded, and nowhere else
 //! - [`channel`]: the worker's blocking end of the socket
+//! - [`checkpoint`]: memory files in which an attempt's state outlives its worker
+//! - [`flight`]: the memory file in which a worker notes what it does
 //! - [`pixels`]: sealed memfds that carry frames
 #![forbid(unsafe_code)]
 
 pub mod channel;
+pub mod checkpoint;
 pub mod codec;
+pub mod flight;
 pub mod message;
 pub mod pixels;
 
 pub use channel::{Channel, ChannelError};
+pub use checkpoint::{Checkpoint, CheckpointError, Saved};
 pub use codec::{DecodeError, EncodeError, MESSAGE_BYTES_MAX, decode, encode};
+pub use flight::FlightRecorder;
 pub use message::{
     Attempt, Canary, Capabilities, FailureClass, FromWorker, Item, MemoryUse, Mode, Stage, Timings,
     ToWorker,
@@ -25,5 +31,6 @@ pub use message::{
 pub use pixels::{PixelError, Pixels};
 
 /// The version that this build speaks. 1: Hello, Ready, Generate, Cancel, Ping, Shutdown and their answers; 2: formed
-/// batches (`Generate.more`), Pause and Resume.
-pub const VERSION: u32 = 2;
+/// batches (`Generate.more`), Pause and Resume; 3: Hello before the bundle is loaded, Loaded, Checkpoint and
+/// `Generate.resumes`, the flight recorder at descriptor 4.
+pub const VERSION: u32 = 3;

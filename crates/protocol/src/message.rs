@@ -67,7 +67,7 @@ impl fmt::Debug for Item {
     }
 }
 
-/// What an engine can do. Stated once, in `Hello`.
+/// What an engine can do. Stated once, in `Loaded`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// The engine's name and version, for logs.
@@ -143,17 +143,21 @@ pub enum FailureClass {
     DeviceFatal,
     /// The worker cannot become ready (wrong bundle, failed canary, wrong environment).
     Boot,
+    /// This attempt cannot go on from the checkpoint that it was given; the worker is fine.
+    Checkpoint,
 }
 
 /// From the supervisor to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// Generate one video. Given frames arrive as a memfd with this message.
+    /// Generate one video. Given frames, or the checkpoint of an earlier attempt, arrive as a memfd with this message.
     Generate {
         /// The attempt that every answer carries.
         attempt: Attempt,
         /// What to generate.
         item: Item,
+        /// The memfd is a checkpoint: go on from there. It holds what was made of the given frames.
+        resumes: bool,
         /// It begins together with the next `Generate`; the last one of a batch says `false`.
         more: bool,
     },
@@ -184,16 +188,19 @@ pub enum ToWorker {
 /// From a worker to the supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromWorker {
-    /// The first message.
+    /// The first message, before anything is loaded.
     Hello {
         /// The protocol version that the worker speaks.
         protocol: u32,
-        /// What its engine can do.
-        capabilities: Capabilities,
         /// Its process id, as it sees it.
         pid: u32,
     },
-    /// The bundle is loaded and the canary sang.
+    /// The bundle is loaded; the canary comes next.
+    Loaded {
+        /// What the engine can do.
+        capabilities: Capabilities,
+    },
+    /// The canary sang.
     Ready {
         /// The bundle that is loaded.
         bundle_id: String,
@@ -207,6 +214,11 @@ pub enum FromWorker {
     /// An attempt has begun on the device.
     Started {
         /// Which one.
+        attempt: Attempt,
+    },
+    /// From now on the state of an attempt is kept in the memfd that comes with this message.
+    Checkpoint {
+        /// Of which attempt.
         attempt: Attempt,
     },
     /// A step is done.

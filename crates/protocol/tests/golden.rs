@@ -37,9 +37,10 @@ fn messages_to_workers_keep_their_bytes() {
             ToWorker::Generate {
                 attempt: attempt(),
                 item: item(),
+                resumes: false,
                 more: true,
             },
-            format!("00{job}02010c612072656420636972636c6500fb2c011400004040080101"),
+            format!("00{job}02010c612072656420636972636c6500fb2c01140000404008010001"),
         ),
         (
             ToWorker::Cancel { attempt: attempt() },
@@ -79,10 +80,13 @@ fn messages_from_workers_keep_their_bytes() {
         (
             FromWorker::Hello {
                 protocol: 1,
-                capabilities,
                 pid: 9,
             },
-            "0001016508010009".to_owned(),
+            "000109".to_owned(),
+        ),
+        (
+            FromWorker::Loaded { capabilities },
+            "010165080100".to_owned(),
         ),
         (
             FromWorker::Ready {
@@ -94,11 +98,15 @@ fn messages_from_workers_keep_their_bytes() {
                     got: 1.0,
                 },
             },
-            "0101620102050000803f0000803f".into(),
+            "0201620102050000803f0000803f".into(),
         ),
         (
             FromWorker::Started { attempt: attempt() },
-            format!("02{job}02"),
+            format!("03{job}02"),
+        ),
+        (
+            FromWorker::Checkpoint { attempt: attempt() },
+            format!("04{job}02"),
         ),
         (
             FromWorker::Step {
@@ -107,7 +115,7 @@ fn messages_from_workers_keep_their_bytes() {
                 step: 3,
                 of: 20,
             },
-            format!("03{job}02010314"),
+            format!("05{job}02010314"),
         ),
         (
             FromWorker::Finished {
@@ -115,11 +123,11 @@ fn messages_from_workers_keep_their_bytes() {
                 timings: Timings::default(),
                 memory,
             },
-            format!("04{job}020000000102"),
+            format!("06{job}020000000102"),
         ),
         (
             FromWorker::Cancelled { attempt: attempt() },
-            format!("05{job}02"),
+            format!("07{job}02"),
         ),
         (
             FromWorker::Failed {
@@ -127,16 +135,16 @@ fn messages_from_workers_keep_their_bytes() {
                 class: FailureClass::Soft,
                 message: "m".into(),
             },
-            format!("06{job}0200016d"),
+            format!("08{job}0200016d"),
         ),
         (
             FromWorker::Fatal {
                 class: FailureClass::Boot,
                 message: "m".into(),
             },
-            "0703016d".into(),
+            "0903016d".into(),
         ),
-        (FromWorker::Pong { nonce: 7 }, "0807".into()),
+        (FromWorker::Pong { nonce: 7 }, "0a07".into()),
     ];
     for (message, bytes) in cases {
         assert_eq!(hex(&encode(&message).unwrap()), bytes, "{message:?}");

@@ -2,13 +2,14 @@
 //!
 //! One thread reads messages; this one computes. Between two denoising steps it takes whatever has
 //! arrived: new attempts join, cancelled ones leave, others are paused and go on. It waits only when it has
-//! nothing to compute.
+//! nothing to compute. The reading thread answers pings by itself: however long a step takes, the process lives.
 
 use crate::engine::{Engine, EngineError};
 use crate::memory;
+use reel_protocol::flight::{Boot, Note, Told};
 use reel_protocol::{
-    Attempt, Canary, Channel, ChannelError, FailureClass, FromWorker, Item, Pixels, Stage, Timings,
-    ToWorker, VERSION,
+    Attempt, Canary, Channel, ChannelError, Checkpoint, CheckpointError, FailureClass,
+    FlightRecorder, FromWorker, Item, Pixels, Stage, Timings, ToWorker, VERSION,
 };
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, RecvError, TryRecvError, sync_channel};
@@ -36,14 +37,16 @@ pub enum Ending {
 /// Loads an engine and serves attempts until told to stop. `born` is when the process started.
 pub fn serve<E: Engine>(
     channel: &End,
+    mut flight: FlightRecorder,
     born: Instant,
     load: impl FnOnce() -> Result<E, EngineError>,
 ) -> Ending {
-    let ending = match boot(channel, born, load) {
-        Ok(engine) => Conversation::new(channel, engine).run(),
+    let ending = match boot(channel, &mut flight, born, load) {
+        Ok(engine) => Conversation::new(channel, &mut flight, engine).run(),
         Err(ending) => ending,
     };
     if let Ending::Fatal(error) = &ending {
+        flight.note(Note::Failed(error.class));
         // Best effort: a supervisor that is gone needs no explanation.
         let _ = channel.send(
             &FromWorker::Fatal {
@@ -58,25 +61,31 @@ pub fn serve<E: Engine>(
 
 fn boot<E: Engine>(
     channel: &End,
+    flight: &mut FlightRecorder,
     born: Instant,
     load: impl FnOnce() -> Result<E, EngineError>,
 ) -> Result<E, Ending> {
-    let mut engine = load().map_err(Ending::Fatal)?;
-    let hello = FromWorker::Hello {
+    let say = |message| channel.send(&message, None).map_err(Ending::Broken);
+    say(FromWorker::Hello {
         protocol: VERSION,
-        capabilities: engine.capabilities(),
         pid: std::process::id(),
-    };
-    channel.send(&hello, None).map_err(Ending::Broken)?;
+    })?;
+    flight.note(Note::Booting(Boot::Load));
+    let mut engine = load().map_err(Ending::Fatal)?;
+    let capabilities = engine.capabilities();
+    say(FromWorker::Loaded { capabilities })?;
+    flight.note(Note::Booting(Boot::Canary));
     let canary = engine.canary().map_err(Ending::Fatal)?;
     check(canary).map_err(Ending::Fatal)?;
-    let ready = FromWorker::Ready {
+    let memory = memory::of_this_process();
+    say(FromWorker::Ready {
         bundle_id: engine.bundle_id().to_owned(),
-        memory: memory::of_this_process(),
+        memory,
         boot_us: micros(born.elapsed()),
         canary,
-    };
-    channel.send(&ready, None).map_err(Ending::Broken)?;
+    })?;
+    flight.note(Note::Booting(Boot::Ready));
+    flight.note(Note::Memory(memory));
     Ok(engine)
 }
 
@@ -96,22 +105,29 @@ struct Active<R> {
     run: R,
     timings: Timings,
     paused: bool,
+    /// Where its state is kept, if the engine can go on from one.
+    checkpoint: Option<Checkpoint>,
 }
 
 /// What came with a `Generate`.
 struct Asked {
     attempt: Attempt,
     item: Item,
-    given: Option<OwnedFd>,
+    /// The memory file is a checkpoint.
+    resumes: bool,
+    memory: Option<OwnedFd>,
 }
 
 struct Conversation<'a, E: Engine> {
     channel: &'a End,
+    flight: &'a mut FlightRecorder,
     engine: E,
     active: Vec<Active<E::Run>>,
     /// The batch that is not whole yet.
     asked: Vec<Asked>,
     stopping: bool,
+    /// The last state that was saved; kept for its memory.
+    state: Vec<u8>,
 }
 
 /// What ends the loop early.
@@ -127,9 +143,11 @@ impl From<ChannelError> for Stop {
 }
 
 impl<'a, E: Engine> Conversation<'a, E> {
-    const fn new(channel: &'a End, engine: E) -> Self {
+    const fn new(channel: &'a End, flight: &'a mut FlightRecorder, engine: E) -> Self {
         Self {
             channel,
+            flight,
+            state: Vec::new(),
             engine,
             active: Vec::new(),
             asked: Vec::new(),
@@ -174,16 +192,19 @@ impl<'a, E: Engine> Conversation<'a, E> {
     }
 
     fn obey(&mut self, message: ToWorker, fd: Option<OwnedFd>) -> Result<(), Stop> {
+        self.flight.note(told(&message));
         match message {
             ToWorker::Generate {
                 attempt,
                 item,
+                resumes,
                 more,
             } => {
                 self.asked.push(Asked {
                     attempt,
                     item,
-                    given: fd,
+                    resumes,
+                    memory: fd,
                 });
                 match more {
                     true => Ok(()),
@@ -199,7 +220,8 @@ impl<'a, E: Engine> Conversation<'a, E> {
                 self.set_paused(attempt, false);
                 Ok(())
             }
-            ToWorker::Ping { nonce } => Ok(self.channel.send(&FromWorker::Pong { nonce }, None)?),
+            // The reading thread has answered.
+            ToWorker::Ping { .. } => Ok(()),
             ToWorker::Shutdown => {
                 self.stopping = true;
                 Ok(())
@@ -213,29 +235,79 @@ impl<'a, E: Engine> Conversation<'a, E> {
     }
 
     fn begin(&mut self, asked: Asked) -> Result<(), Stop> {
-        let Asked {
-            attempt,
-            item,
-            given,
-        } = asked;
+        let attempt = asked.attempt;
         self.channel.send(&FromWorker::Started { attempt }, None)?;
+        self.flight.note(Note::Enters(attempt, Stage::Encode));
         let begun = Instant::now();
-        let given = given_frames(&item, given, self.engine.frame_bytes());
-        match given.and_then(|given| self.engine.begin(&item, &given)) {
-            Ok(run) => {
-                let timings = Timings {
-                    encode_us: micros(begun.elapsed()),
-                    ..Timings::default()
-                };
-                self.active.push(Active {
-                    attempt,
-                    run,
-                    timings,
-                    paused: false,
-                });
-                self.report(attempt, Stage::Encode, 1, 1)
-            }
-            Err(error) => self.fail(attempt, error),
+        let run = match self.run_of(asked) {
+            Ok(run) => run,
+            Err(error) => return self.fail(attempt, error),
+        };
+        let timings = Timings {
+            encode_us: micros(begun.elapsed()),
+            ..Timings::default()
+        };
+        let checkpoint = self.open_checkpoint(attempt)?;
+        self.active.push(Active {
+            attempt,
+            run,
+            timings,
+            paused: false,
+            checkpoint,
+        });
+        self.report(attempt, Stage::Encode, 1, 1)
+    }
+
+    /// From the prompt and the given frames, or from where an earlier attempt stood.
+    fn run_of(&mut self, asked: Asked) -> Result<E::Run, EngineError> {
+        let Asked {
+            item,
+            resumes,
+            memory,
+            ..
+        } = asked;
+        if resumes {
+            let checkpoint = memory.map(Checkpoint::accept).transpose();
+            let checkpoint =
+                checkpoint.map_err(|error| EngineError::checkpoint(error.to_string()))?;
+            let saved = checkpoint.and_then(|checkpoint| checkpoint.latest());
+            let saved =
+                saved.ok_or_else(|| EngineError::checkpoint("the checkpoint holds no state"))?;
+            return self.engine.resume(&item, &saved);
+        }
+        let given = given_frames(&item, memory, self.engine.frame_bytes())?;
+        self.engine.begin(&item, &given)
+    }
+
+    /// Tells the supervisor where the state of an attempt is kept. Without memory for it there is just none.
+    fn open_checkpoint(&self, attempt: Attempt) -> Result<Option<Checkpoint>, Stop> {
+        let bytes = self.engine.state_bytes();
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let Ok(checkpoint) = Checkpoint::create(bytes) else {
+            return Ok(None);
+        };
+        let message = FromWorker::Checkpoint { attempt };
+        self.channel.send(&message, Some(checkpoint.as_fd()))?;
+        Ok(Some(checkpoint))
+    }
+
+    /// Saves where an attempt stands. One that cannot be saved begins anew if it has to.
+    fn save(&mut self, index: usize) {
+        let active = &mut self.active[index];
+        let (step, _) = self.engine.progress(&active.run);
+        let Some(checkpoint) = &mut active.checkpoint else {
+            return;
+        };
+        self.state.clear();
+        let saved = self.engine.save(&active.run, &mut self.state);
+        let saved = saved.map_err(|_| CheckpointError::Unsealed);
+        if saved
+            .and_then(|()| checkpoint.save(step, &self.state))
+            .is_err()
+        {
+            active.checkpoint = None;
         }
     }
 
@@ -265,23 +337,24 @@ impl<'a, E: Engine> Conversation<'a, E> {
     /// One denoising step for everybody who is not paused, and the pixels of whoever is through.
     fn advance(&mut self) -> Result<(), Stop> {
         let begun = Instant::now();
-        let goes_on = |active: &&mut Active<E::Run>| !active.paused;
-        let mut runs: Vec<_> = self
-            .active
-            .iter_mut()
-            .filter(goes_on)
-            .map(|active| &mut active.run)
+        let engine = &self.engine;
+        // One that went on from a checkpoint may have all its steps behind it.
+        let goes_on = |active: &Active<E::Run>| {
+            let (step, of) = engine.progress(&active.run);
+            !active.paused && step < of
+        };
+        let stepping: Vec<_> = self.active.iter().map(goes_on).collect();
+        let active = self.active.iter_mut().zip(&stepping);
+        let mut runs: Vec<_> = active
+            .filter_map(|(active, steps)| steps.then_some(&mut active.run))
             .collect();
-        if runs.is_empty() {
-            return Ok(());
+        if !runs.is_empty() {
+            self.engine.step(&mut runs).map_err(Stop::Fatal)?;
         }
-        self.engine.step(&mut runs).map_err(Stop::Fatal)?;
         let spent = micros(begun.elapsed());
-        for index in 0..self.active.len() {
+        for index in (0..stepping.len()).filter(|&index| stepping[index]) {
+            self.save(index);
             let active = &mut self.active[index];
-            if active.paused {
-                continue;
-            }
             active.timings.denoise_us += spent;
             let (attempt, (step, of)) = (active.attempt, self.engine.progress(&active.run));
             self.report(attempt, Stage::Denoise, step, of)?;
@@ -289,7 +362,7 @@ impl<'a, E: Engine> Conversation<'a, E> {
         let engine = &self.engine;
         let through = |active: &mut Active<E::Run>| {
             let (step, of) = engine.progress(&active.run);
-            step >= of
+            !active.paused && step >= of
         };
         let finished: Vec<_> = self.active.extract_if(.., through).collect();
         finished
@@ -305,6 +378,7 @@ impl<'a, E: Engine> Conversation<'a, E> {
             ..
         } = active;
         let begun = Instant::now();
+        self.flight.note(Note::Enters(attempt, Stage::Decode));
         let mut frames = vec![0; self.engine.video_bytes()];
         match self.engine.decode(run, &mut frames) {
             Ok(()) => {}
@@ -315,17 +389,20 @@ impl<'a, E: Engine> Conversation<'a, E> {
             Err(error) => return self.fail(attempt, EngineError::soft(error.to_string())),
         };
         timings.decode_us = micros(begun.elapsed());
+        let memory = memory::of_this_process();
+        self.flight.note(Note::Memory(memory));
         let finished = FromWorker::Finished {
             attempt,
             timings,
-            memory: memory::of_this_process(),
+            memory,
         };
         Ok(self.channel.send(&finished, Some(pixels.as_fd()))?)
     }
 
-    fn fail(&self, attempt: Attempt, error: EngineError) -> Result<(), Stop> {
+    fn fail(&mut self, attempt: Attempt, error: EngineError) -> Result<(), Stop> {
+        self.flight.note(Note::Failed(error.class));
         match error.class {
-            FailureClass::Soft => {
+            FailureClass::Soft | FailureClass::Checkpoint => {
                 let failed = FromWorker::Failed {
                     attempt,
                     class: error.class,
@@ -337,7 +414,13 @@ impl<'a, E: Engine> Conversation<'a, E> {
         }
     }
 
-    fn report(&self, attempt: Attempt, stage: Stage, step: u32, of: u32) -> Result<(), Stop> {
+    fn report(&mut self, attempt: Attempt, stage: Stage, step: u32, of: u32) -> Result<(), Stop> {
+        self.flight.note(Note::At {
+            attempt,
+            stage,
+            step,
+            of,
+        });
         Ok(self.channel.send(
             &FromWorker::Step {
                 attempt,
@@ -347,6 +430,17 @@ impl<'a, E: Engine> Conversation<'a, E> {
             },
             None,
         )?)
+    }
+}
+
+const fn told(message: &ToWorker) -> Note {
+    match *message {
+        ToWorker::Generate { attempt, .. } => Note::Told(Told::Generate, Some(attempt)),
+        ToWorker::Cancel { attempt } => Note::Told(Told::Cancel, Some(attempt)),
+        ToWorker::Pause { attempt } => Note::Told(Told::Pause, Some(attempt)),
+        ToWorker::Resume { attempt } => Note::Told(Told::Resume, Some(attempt)),
+        ToWorker::Ping { .. } => Note::Told(Told::Ping, None),
+        ToWorker::Shutdown => Note::Told(Told::Shutdown, None),
     }
 }
 
@@ -372,7 +466,12 @@ fn read_in_background(channel: End) -> Receiver<Incoming> {
     let (sender, inbox) = sync_channel(INBOX_MAX);
     std::thread::spawn(move || {
         loop {
-            let incoming = channel.receive();
+            let mut incoming = channel.receive();
+            if let Ok((ToWorker::Ping { nonce }, _)) = incoming
+                && let Err(error) = channel.send(&FromWorker::Pong { nonce }, None)
+            {
+                incoming = Err(error);
+            }
             let last = incoming.is_err();
             if sender.send(incoming).is_err() || last {
                 return;

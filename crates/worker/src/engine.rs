@@ -1,6 +1,6 @@
 //! What the worker's loop needs of an engine. Nothing here knows of processes, sockets or libtorch.
 
-use reel_protocol::{Canary, Capabilities, FailureClass, Item};
+use reel_protocol::{Canary, Capabilities, FailureClass, Item, Saved};
 
 /// An engine pinned to one bundle. The denoising step is its unit: between two steps the worker looks for
 /// cancellations, and several runs can be carried through the same step.
@@ -43,6 +43,32 @@ pub trait Engine {
     /// Steps done and steps in all.
     fn progress(&self, run: &Self::Run) -> (u32, u32);
 
+    /// Bytes of an attempt's state between two steps, at most; 0: this engine cannot go on from one.
+    fn state_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Writes into `state`, which is empty, what an attempt needs to go on elsewhere.
+    ///
+    /// # Errors
+    /// When it cannot be had; the attempt goes on without a checkpoint.
+    fn save(&mut self, run: &Self::Run, state: &mut Vec<u8>) -> Result<(), EngineError> {
+        let _ = (run, state);
+        Ok(())
+    }
+
+    /// Goes on where an earlier attempt at the same item stood: the following steps are to the bit those that it would
+    /// have taken.
+    ///
+    /// # Errors
+    /// [`FailureClass::Checkpoint`] when the state makes no sense to this engine.
+    fn resume(&mut self, item: &Item, saved: &Saved) -> Result<Self::Run, EngineError> {
+        let _ = (item, saved);
+        Err(EngineError::checkpoint(
+            "this engine does not go on from checkpoints",
+        ))
+    }
+
     /// From latents to pixels: fills `frames` ([`video_bytes`](Self::video_bytes) bytes).
     ///
     /// # Errors
@@ -66,6 +92,15 @@ impl EngineError {
     pub fn soft(message: impl Into<String>) -> Self {
         Self {
             class: FailureClass::Soft,
+            message: message.into(),
+        }
+    }
+
+    /// The attempt cannot go on from the checkpoint that came with it.
+    #[must_use]
+    pub fn checkpoint(message: impl Into<String>) -> Self {
+        Self {
+            class: FailureClass::Checkpoint,
             message: message.into(),
         }
     }

@@ -2,12 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 use reel_protocol::{
-    Attempt, Canary, Capabilities, Channel, ChannelError, FailureClass, FromWorker, Item, Mode,
-    Pixels, Stage, ToWorker,
+    Attempt, Canary, Capabilities, Channel, ChannelError, Checkpoint, FailureClass, FlightRecorder,
+    FromWorker, Item, Mode, Pixels, Saved, Stage, ToWorker,
 };
 use reel_worker::{Engine, EngineError, serve};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -20,7 +21,11 @@ struct Run {
     step: u32,
     of: u32,
     given: u8,
+    slow: bool,
 }
+
+/// A slow step waits until nobody wants it to.
+static SLOW: AtomicBool = AtomicBool::new(true);
 
 impl Engine for Counter {
     type Run = Run;
@@ -64,17 +69,46 @@ impl Engine for Counter {
                 step: 0,
                 of: item.steps,
                 given: given.first().copied().unwrap_or(0),
+                slow: item.prompt == "slow",
             }),
         }
     }
 
     fn step(&mut self, runs: &mut [&mut Run]) -> Result<(), EngineError> {
-        runs.iter_mut().for_each(|run| run.step += 1);
+        for run in runs {
+            while run.slow && SLOW.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+            run.step += 1;
+        }
         Ok(())
     }
 
     fn progress(&self, run: &Run) -> (u32, u32) {
         (run.step, run.of)
+    }
+
+    fn state_bytes(&self) -> u64 {
+        5
+    }
+
+    fn save(&mut self, run: &Run, state: &mut Vec<u8>) -> Result<(), EngineError> {
+        state.extend(run.of.to_le_bytes());
+        state.push(run.given);
+        Ok(())
+    }
+
+    fn resume(&mut self, _item: &Item, saved: &Saved) -> Result<Run, EngineError> {
+        let [of @ .., given] = &saved.state[..] else {
+            return Err(EngineError::checkpoint("no state"));
+        };
+        let of = <[u8; 4]>::try_from(of).map(u32::from_le_bytes);
+        Ok(Run {
+            step: saved.step,
+            of: of.map_err(|_| EngineError::checkpoint("no state"))?,
+            given: *given,
+            slow: false,
+        })
     }
 
     fn decode(&mut self, run: Run, frames: &mut [u8]) -> Result<(), EngineError> {
@@ -97,7 +131,10 @@ impl Supervisor {
             None,
         )
         .unwrap();
-        let worker = thread::spawn(move || serve(&Channel::new(theirs), Instant::now(), load));
+        let worker = thread::spawn(move || {
+            let flight = FlightRecorder::create().unwrap();
+            serve(&Channel::new(theirs), flight, Instant::now(), load)
+        });
         Self {
             channel: Channel::new(ours),
             worker,
@@ -113,6 +150,7 @@ impl Supervisor {
                 ..
             }
         ));
+        assert!(matches!(supervisor.hear(), FromWorker::Loaded { .. }));
         assert!(matches!(supervisor.hear(), FromWorker::Ready { .. }));
         supervisor
     }
@@ -164,6 +202,7 @@ fn an_attempt_is_reported_step_by_step_and_ends_in_sealed_frames() {
     supervisor.say(&ToWorker::Generate {
         attempt: attempt(1),
         item: item("x", 3),
+        resumes: false,
         more: false,
     });
     assert_eq!(
@@ -190,6 +229,7 @@ fn given_frames_reach_the_engine_and_wrong_ones_fail_the_attempt() {
     let generate = ToWorker::Generate {
         attempt: attempt(1),
         item: i2v,
+        resumes: false,
         more: false,
     };
     supervisor
@@ -220,6 +260,7 @@ fn attempts_join_and_leave_between_steps() {
         supervisor.say(&ToWorker::Generate {
             attempt: attempt(number),
             item: item("x", steps),
+            resumes: false,
             more: false,
         });
     }
@@ -246,6 +287,7 @@ fn generate(number: u8, steps: u32, more: bool) -> ToWorker {
     ToWorker::Generate {
         attempt: attempt(number),
         item: item("x", steps),
+        resumes: false,
         more,
     }
 }
@@ -328,6 +370,7 @@ fn a_failed_attempt_leaves_the_worker_alive_and_a_lost_device_ends_it() {
     supervisor.say(&ToWorker::Generate {
         attempt: attempt(1),
         item: item("impossible", 1),
+        resumes: false,
         more: false,
     });
     supervisor.hear_until(|message| matches!(message, FromWorker::Failed { .. }));
@@ -336,6 +379,7 @@ fn a_failed_attempt_leaves_the_worker_alive_and_a_lost_device_ends_it() {
     supervisor.say(&ToWorker::Generate {
         attempt: attempt(2),
         item: item("deadly", 1),
+        resumes: false,
         more: false,
     });
     let (fatal, _) = supervisor.hear_until(|message| matches!(message, FromWorker::Fatal { .. }));
@@ -356,6 +400,7 @@ fn a_failed_attempt_leaves_the_worker_alive_and_a_lost_device_ends_it() {
 fn a_canary_that_sings_wrong_is_never_ready() {
     let supervisor = Supervisor::start(|| Ok(Counter { canary: 1.1 }));
     assert!(matches!(supervisor.hear(), FromWorker::Hello { .. }));
+    assert!(matches!(supervisor.hear(), FromWorker::Loaded { .. }));
     assert!(matches!(
         supervisor.hear(),
         FromWorker::Fatal {
@@ -368,6 +413,7 @@ fn a_canary_that_sings_wrong_is_never_ready() {
 #[test]
 fn a_bundle_that_does_not_load_is_a_named_boot_failure() {
     let supervisor = Supervisor::start(|| Err(EngineError::boot("no such bundle")));
+    assert!(matches!(supervisor.hear(), FromWorker::Hello { .. }));
     assert_eq!(
         supervisor.hear(),
         FromWorker::Fatal {
@@ -383,6 +429,7 @@ fn shutdown_waits_for_what_runs_and_a_closed_channel_ends_the_worker() {
     supervisor.say(&ToWorker::Generate {
         attempt: attempt(1),
         item: item("x", 5),
+        resumes: false,
         more: false,
     });
     supervisor.say(&ToWorker::Shutdown);
@@ -411,4 +458,110 @@ fn garbage_from_the_supervisor_breaks_the_conversation_by_name() {
         ending,
         reel_worker::Ending::Broken(ChannelError::Decode(_))
     ));
+}
+
+/// The checkpoint of an attempt that has come to this step.
+fn checkpoint_at(supervisor: &Supervisor, wanted: u32) -> std::os::fd::OwnedFd {
+    let is_checkpoint = |message: &FromWorker| matches!(message, FromWorker::Checkpoint { .. });
+    let (_, fd) = supervisor.hear_until(is_checkpoint);
+    supervisor.hear_until(|message| {
+        matches!(message, FromWorker::Step { stage: Stage::Denoise, step, .. } if *step == wanted)
+    });
+    fd.unwrap()
+}
+
+fn resume(number: u8, steps: u32) -> ToWorker {
+    match generate(number, steps, false) {
+        ToWorker::Generate {
+            attempt,
+            item,
+            more,
+            ..
+        } => ToWorker::Generate {
+            attempt,
+            item,
+            resumes: true,
+            more,
+        },
+        other => other,
+    }
+}
+
+#[test]
+fn another_worker_goes_on_where_the_first_one_stood() {
+    let first = Supervisor::ready();
+    // The last step waits for its decoding in the end, so the state after it is one to go on from, too.
+    for at in [3, 200] {
+        first.say(&generate(1, 200, false));
+        let checkpoint = checkpoint_at(&first, at);
+        first.say(&ToWorker::Cancel {
+            attempt: attempt(1),
+        });
+        let second = Supervisor::ready();
+        second
+            .channel
+            .send(&resume(1, 200), Some(checkpoint.as_fd()))
+            .unwrap();
+        let mut steps = Vec::new();
+        let (finished, fd) = second.hear_until(|message| {
+            if let FromWorker::Step {
+                stage: Stage::Denoise,
+                step,
+                ..
+            } = message
+            {
+                steps.push(*step);
+            }
+            matches!(
+                message,
+                FromWorker::Finished { .. } | FromWorker::Failed { .. }
+            )
+        });
+        assert!(
+            matches!(finished, FromWorker::Finished { .. }),
+            "{finished:?}"
+        );
+        // It was at this step or beyond when its state was read.
+        assert!(steps.first().is_none_or(|step| *step > at), "{steps:?}");
+        let frames = Pixels::accept(fd.unwrap(), 2).unwrap().read().unwrap();
+        assert_eq!(frames, [200, 0]);
+    }
+}
+
+#[test]
+fn a_checkpoint_that_holds_nothing_is_said_to_be_the_reason() {
+    let supervisor = Supervisor::ready();
+    let empty = Checkpoint::create(5).unwrap();
+    supervisor
+        .channel
+        .send(&resume(1, 20), Some(empty.as_fd()))
+        .unwrap();
+    supervisor.hear_until(|message| {
+        matches!(
+            message,
+            FromWorker::Failed {
+                class: FailureClass::Checkpoint,
+                ..
+            }
+        )
+    });
+    supervisor.say(&generate(2, 3, false));
+    supervisor.hear_until(|message| matches!(message, FromWorker::Finished { .. }));
+}
+
+#[test]
+fn a_ping_is_answered_while_a_step_takes_its_time() {
+    let supervisor = Supervisor::ready();
+    supervisor.say(&ToWorker::Generate {
+        attempt: attempt(1),
+        item: item("slow", 2),
+        resumes: false,
+        more: false,
+    });
+    supervisor.hear_until(|message| matches!(message, FromWorker::Step { .. }));
+    supervisor.say(&ToWorker::Ping { nonce: 5 });
+    // The engine does nothing until somebody lets it: only the reading thread can have answered.
+    supervisor.hear_until(|message| *message == FromWorker::Pong { nonce: 5 });
+    SLOW.store(false, Ordering::SeqCst);
+    supervisor.hear_until(|message| matches!(message, FromWorker::Finished { .. }));
 }
