@@ -6,6 +6,8 @@ use crate::batch_rules::{self, RulesError};
 use crate::scheduling::Scheduling;
 use crate::slots::Slots;
 use reel_gateway::GatewayConfig;
+use reel_process::Share;
+use reel_supervisor::Incidents;
 use serde::Deserialize;
 use std::fs;
 use std::net::SocketAddr;
@@ -27,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) pool: Pool,
     pub(crate) scheduler: Scheduling,
     pub(crate) recording: Recording,
+    pub(crate) incidents: IncidentSettings,
     pub(crate) bake: Bake,
     pub(crate) media: Media,
     pub(crate) log: Log,
@@ -76,10 +79,24 @@ pub(crate) struct Pool {
     pub(crate) queue_jobs_max: usize,
     /// Attempts at one job: the first, and retries when workers die under it.
     pub(crate) attempts_max: u32,
-    /// Seconds from spawn to READY.
+    /// Seconds in which a worker must have loaded its bundle.
     pub(crate) boot_deadline_s: u64,
-    /// Seconds from one sign of progress of a busy worker to the next.
+    /// Seconds from one sign of progress of an attempt to the next, at most.
     pub(crate) progress_deadline_s: u64,
+    /// How many times the usual time an attempt may take to its next sign of progress.
+    pub(crate) watchdog_factor: u32,
+    /// Seconds that it may take in any case.
+    pub(crate) watchdog_floor_s: u64,
+    /// Seconds from the beginning of an attempt to its frames.
+    pub(crate) attempt_deadline_s: u64,
+    /// Memory that one worker may write to, in MiB; 0: as much as there is.
+    pub(crate) worker_memory_mib: u64,
+    /// Niceness of workers, 0 to 19.
+    pub(crate) worker_nice: u8,
+    /// Workers on the CPU keep to processors of their own.
+    pub(crate) pin_processors: bool,
+    /// Workers write to their own directories only, and reach no network (Landlock).
+    pub(crate) sandbox: bool,
     /// Seconds that running jobs may go on after the first request to end.
     pub(crate) drain_grace_s: u64,
 }
@@ -106,6 +123,16 @@ pub(crate) struct Recording {
     pub(crate) bytes_max: u64,
     /// Recordings that are kept; each start begins one.
     pub(crate) keep: usize,
+}
+
+/// `[incidents]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct IncidentSettings {
+    /// Deaths of workers that are kept.
+    pub(crate) keep: usize,
+    /// Write the prompts down that a dead worker had.
+    pub(crate) prompts: bool,
 }
 
 /// `[bake]`
@@ -193,6 +220,13 @@ impl Default for Pool {
             attempts_max: scheduler.attempts_max,
             boot_deadline_s: scheduler.boot_deadline.as_secs(),
             progress_deadline_s: scheduler.progress_deadline.as_secs(),
+            watchdog_factor: scheduler.watchdog_factor,
+            watchdog_floor_s: scheduler.watchdog_floor.as_secs(),
+            attempt_deadline_s: scheduler.attempt_deadline.as_secs(),
+            worker_memory_mib: 0,
+            worker_nice: 0,
+            pin_processors: false,
+            sandbox: true,
             drain_grace_s: 30,
         }
     }
@@ -204,6 +238,15 @@ impl Default for Recording {
             enabled: false,
             bytes_max: 256 * 1024 * 1024,
             keep: 4,
+        }
+    }
+}
+
+impl Default for IncidentSettings {
+    fn default() -> Self {
+        Self {
+            keep: reel_supervisor::incidents::KEPT,
+            prompts: false,
         }
     }
 }
@@ -310,6 +353,17 @@ impl Config {
         self.scheduler.weights()?;
         at_least_one("pool.boot_deadline_s", self.pool.boot_deadline_s)?;
         at_least_one("pool.progress_deadline_s", self.pool.progress_deadline_s)?;
+        at_least_one("pool.watchdog_factor", self.pool.watchdog_factor.into())?;
+        at_least_one("pool.watchdog_floor_s", self.pool.watchdog_floor_s)?;
+        at_least_one("pool.attempt_deadline_s", self.pool.attempt_deadline_s)?;
+        at_least_one("incidents.keep", self.incidents.keep as u64)?;
+        if self.pool.worker_nice > 19 {
+            return Err(ConfigError::Value {
+                key: "pool.worker_nice",
+                value: self.pool.worker_nice.to_string(),
+                reason: "must be 0 to 19",
+            });
+        }
         at_least_one("server.body_bytes_max", self.server.body_bytes_max as u64)?;
         at_least_one("server.connections_max", self.server.connections_max as u64)
     }
@@ -321,6 +375,9 @@ impl Config {
             attempts_max: self.pool.attempts_max,
             boot_deadline: Duration::from_secs(self.pool.boot_deadline_s),
             progress_deadline: Duration::from_secs(self.pool.progress_deadline_s),
+            watchdog_factor: self.pool.watchdog_factor,
+            watchdog_floor: Duration::from_secs(self.pool.watchdog_floor_s),
+            attempt_deadline: Duration::from_secs(self.pool.attempt_deadline_s),
             batching: self.scheduler.batching(),
             batch_max: self.scheduler.batch_max,
             batch_rules: self.batch_rules()?,
@@ -344,6 +401,25 @@ impl Config {
         match &self.scheduler.batch_rules {
             Some(path) => Ok(batch_rules::load(path)?),
             None => Ok(Vec::new()),
+        }
+    }
+
+    /// What each worker gets of the machine.
+    pub(crate) fn share(&self) -> Share {
+        let memory_bytes = self.pool.worker_memory_mib * 1024 * 1024;
+        Share {
+            memory_bytes: Some(memory_bytes).filter(|bytes| *bytes > 0),
+            nice: self.pool.worker_nice,
+            ..Share::default()
+        }
+    }
+
+    /// Where deaths of workers are written down.
+    pub(crate) fn incidents(&self) -> Incidents {
+        Incidents {
+            keep: self.incidents.keep,
+            prompts: self.incidents.prompts,
+            ..Incidents::in_data_dir(&self.paths.data_dir)
         }
     }
 

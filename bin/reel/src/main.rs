@@ -9,6 +9,7 @@ mod check;
 mod comparison;
 mod config;
 mod generate;
+mod incident;
 mod output;
 mod plan;
 mod replay;
@@ -51,6 +52,8 @@ enum Command {
     Plan(PlanArgs),
     /// Try traffic and policies on a virtual clock, side by side
     Simulate(simulate::SimulateArgs),
+    /// Look at deaths of workers
+    Incident(incident::IncidentArgs),
     /// Decide a recorded run again, or otherwise
     Replay(replay::ReplayArgs),
 }
@@ -191,6 +194,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(&args),
         Command::Plan(args) => plan::run(&args.load()?, &args.sample),
         Command::Simulate(args) => simulate::run_command(&args),
+        Command::Incident(args) => incident::run_command(args),
         Command::Replay(args) => replay::run_command(&args),
     }
 }

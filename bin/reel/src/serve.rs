@@ -10,7 +10,7 @@ use anyhow::Context;
 use reel_gateway::Parts as GatewayParts;
 use reel_media::Ffmpeg;
 use reel_process::{Spawner, affinity};
-use reel_supervisor::{Device, Parts, Supervisor, SupervisorHandle, WorkerProgram};
+use reel_supervisor::{Device, DriverMemory, Parts, Supervisor, SupervisorHandle, WorkerProgram};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,14 +23,16 @@ const GATEWAY_THREADS: usize = 2;
 /// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once.
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     // First of all: the spawner reserves the descriptor that workers are born with.
-    let spawner = Spawner::start()?;
+    let cgroups = startup::find_cgroups();
+    let spawner = Spawner::start(cgroups)?;
     let models = catalog::load_models(config)?;
     let catalog = Arc::new(catalog::catalog(&models)?);
     let ffmpeg = Ffmpeg::locate(config.media.ffmpeg.as_deref()).map_err(UsageError::Ffmpeg)?;
     let devices = startup::find_devices(config)?;
     let menu = catalog::menu(&models);
     let slots_per_device = config.pool.slots_per_device.count(menu.len());
-    let worker = worker_program(config, devices.len() * slots_per_device as usize)?;
+    let slots = devices.len() * slots_per_device as usize;
+    let mut worker = worker_program(config, slots)?;
     let supervision = Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("supervisor")
@@ -51,6 +53,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         unfinished,
         scratch_dir,
     } = storage;
+    worker.marker_prefix = startup::end_orphans(&config.paths.data_dir)?;
     let registry = prometheus::Registry::new();
     announce(config, &devices, slots_per_device, unfinished.len());
     let parts = Parts {
@@ -67,6 +70,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         spawner,
         registry: registry.clone(),
         profiles: config.paths.data_dir.join("profiles.json"),
+        incidents: config.incidents(),
+        device_memory: Arc::new(DriverMemory),
         record: startup::recording(config)?,
     };
     let (mut supervisor, pool, handle) = Supervisor::new(parts)?;
@@ -119,9 +124,14 @@ fn listen(http: &Runtime, config: &Config) -> anyhow::Result<TcpListener> {
 fn worker_program(config: &Config, slots: usize) -> anyhow::Result<WorkerProgram> {
     let share = affinity::threads_per_slot(slots);
     Ok(WorkerProgram {
-        path: startup::find_worker(config)?,
-        cache_dir: std::path::absolute(config.cache_dir())?,
-        threads: NonZeroUsize::new(config.pool.threads_per_worker).unwrap_or(share),
+        share: config.share(),
+        pinned: config.pool.pin_processors,
+        sandboxed: startup::can_sandbox(config),
+        ..WorkerProgram::new(
+            startup::find_worker(config)?,
+            std::path::absolute(config.cache_dir())?,
+            NonZeroUsize::new(config.pool.threads_per_worker).unwrap_or(share),
+        )
     })
 }
 

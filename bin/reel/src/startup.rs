@@ -4,6 +4,7 @@ use crate::config::{Config, Devices};
 use anyhow::Context;
 use reel_artifacts::Store;
 use reel_journal::{JobRecord, Journal, Reader};
+use reel_process::{Cgroups, orphans, sandbox};
 use reel_supervisor::{Device, devices, memory};
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -72,6 +73,55 @@ pub(crate) fn open_storage(data_dir: &Path) -> anyhow::Result<Storage> {
         unfinished,
         scratch_dir: std::path::absolute(scratch_dir)?,
     })
+}
+
+/// Control groups for workers, or one line that says why there are none.
+pub(crate) fn find_cgroups() -> Option<Cgroups> {
+    match Cgroups::find() {
+        Ok(cgroups) => {
+            tracing::info!(under = %cgroups.path().display(), "each worker gets a control group");
+            Some(cgroups)
+        }
+        Err(error) => {
+            tracing::info!(%error, "no control groups for workers; process groups have to do");
+            None
+        }
+    }
+}
+
+/// Whether workers are sandboxed, or one line that says why not.
+pub(crate) fn can_sandbox(config: &Config) -> bool {
+    match (config.pool.sandbox, sandbox::kernel_version()) {
+        (false, _) => {
+            tracing::info!("workers are not sandboxed: pool.sandbox = false");
+            false
+        }
+        (true, None) => {
+            tracing::info!(
+                "workers are not sandboxed: this kernel has no Landlock, or it is switched off"
+            );
+            false
+        }
+        (true, Some(version)) => {
+            tracing::info!(landlock = version, "workers are sandboxed");
+            true
+        }
+    }
+}
+
+/// Ends workers that an earlier run of this data directory has left, and says what this run's carry as a mark. The
+/// directory's lock must be held.
+pub(crate) fn end_orphans(data_dir: &Path) -> anyhow::Result<String> {
+    let prefix = orphans::marker_prefix(data_dir)
+        .with_context(|| format!("data directory {}", data_dir.display()))?;
+    let found = orphans::end_orphans(&prefix);
+    if !found.ended.is_empty() {
+        tracing::warn!(pids = ?found.ended, "processes of an earlier run were ended");
+    }
+    if !found.left.is_empty() {
+        tracing::error!(pids = ?found.left, "processes of an earlier run do not end: they may hold memory");
+    }
+    Ok(prefix)
 }
 
 /// Where this run is recorded, if it is. Older recordings beyond what is kept are removed.

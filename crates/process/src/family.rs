@@ -13,7 +13,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The variable that every worker carries, and hands down to its descendants.
-pub(crate) const MARKER: &str = "REEL_WORKER";
+pub(crate) const MARKER: &str = "REEL_WORKER_MARK";
 
 /// The workers that live, by process id, with their markers.
 #[derive(Debug, Clone, Default)]

@@ -44,7 +44,7 @@ pub struct LaunchSpec {
     pub args: Vec<OsString>,
     /// Its environment.
     pub env: Vec<(OsString, OsString)>,
-    /// What tells its descendants, and after a restart itself, from everybody else's: the value of `REEL_WORKER`.
+    /// What tells its descendants, and after a restart itself, from everybody else's: the value of `REEL_WORKER_MARK`.
     pub marker: String,
     /// What it gets of the machine.
     pub share: Share,

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 /// After a worker's end its pipes are drained for at most this long: a grandchild may hold them open.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(100);
 /// A worker that ends closes its channel a moment before its pidfd says so; one that lives on breaks the rules.
-const CLOSED_GRACE: Duration = Duration::from_millis(500);
+const CLOSED_GRACE: Duration = Duration::from_millis(200);
 
 /// Something a worker said or did. `Exited` is the last event of every worker.
 #[derive(Debug)]

@@ -96,7 +96,7 @@ async fn a_worker_inherits_its_channel_and_nothing_else() {
         .filter(|line| !line.starts_with("PWD="))
         .collect();
     env.sort();
-    assert_eq!(env, ["REEL_TEST=1", "REEL_WORKER=here.1"]);
+    assert_eq!(env, ["REEL_TEST=1", "REEL_WORKER_MARK=here.1"]);
 }
 
 #[tokio::test]
@@ -280,7 +280,7 @@ async fn orphans_of_this_data_directory_are_ended_and_nobody_else() {
         let mut command = std::process::Command::new("sleep");
         command
             .arg("1000")
-            .env("REEL_WORKER", marker)
+            .env("REEL_WORKER_MARK", marker)
             .spawn()
             .unwrap()
     };

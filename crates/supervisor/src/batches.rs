@@ -1,8 +1,10 @@
 //! Attempts on their way to a worker: given frames are read first, and what begins together is sent together.
 
 use reel_domain::AttemptId;
-use reel_protocol::Pixels;
+use reel_protocol::{Checkpoint, Pixels};
 use reel_scheduler::WorkerId;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 /// Attempts that begin together on one worker.
 #[derive(Debug)]
@@ -21,15 +23,35 @@ struct Member {
     paused: bool,
 }
 
-/// The frames that an attempt starts from.
+/// What an attempt starts from.
 #[derive(Debug)]
 pub(crate) enum Given {
-    /// There are none.
+    /// Noise alone.
     None,
-    /// They are being read.
+    /// Frames, which are being read.
     Reading,
-    /// Here they are.
+    /// Frames.
     Read(Pixels),
+    /// Where an earlier attempt stood.
+    Checkpoint(Arc<Checkpoint>),
+}
+
+/// What travels with the message.
+#[derive(Debug)]
+pub(crate) enum Memory {
+    /// The given frames.
+    Frames(Pixels),
+    /// Where to go on.
+    Checkpoint(Arc<Checkpoint>),
+}
+
+impl AsFd for Memory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Frames(pixels) => pixels.as_fd(),
+            Self::Checkpoint(checkpoint) => checkpoint.as_fd(),
+        }
+    }
 }
 
 /// What a worker is told now, in order.
@@ -39,8 +61,8 @@ pub(crate) type Ready = (WorkerId, Vec<Told>);
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) attempt: AttemptId,
-    /// The frames that it starts from.
-    pub(crate) given: Option<Pixels>,
+    /// What it starts from.
+    pub(crate) memory: Option<Memory>,
     /// It waits at once.
     pub(crate) paused: bool,
 }
@@ -114,8 +136,9 @@ impl Batches {
         } = self.waiting.remove(place);
         let members = members.into_iter().map(|member| Told {
             attempt: member.attempt,
-            given: match member.given {
-                Given::Read(pixels) => Some(pixels),
+            memory: match member.given {
+                Given::Read(pixels) => Some(Memory::Frames(pixels)),
+                Given::Checkpoint(checkpoint) => Some(Memory::Checkpoint(checkpoint)),
                 Given::None | Given::Reading => None,
             },
             paused: member.paused,

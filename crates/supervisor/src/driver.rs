@@ -4,11 +4,14 @@
 //! spawning, reading, encoding and storing run beside the loop and come back as events.
 
 use crate::batches::Batches;
+use crate::checkpoints::Checkpoints;
 use crate::devices::Device;
 use crate::effects::now_ms;
 use crate::encode::Prepared;
 use crate::event::{BundleNews, EVENTS_MAX, Event};
+use crate::incidents::Incidents;
 use crate::jobs::Jobs;
+use crate::memory::DeviceMemory;
 use crate::metrics::{Metrics, MetricsError};
 use crate::profiles::Profiles;
 use crate::work::work;
@@ -20,7 +23,7 @@ use reel_journal::{Ending, JobRecord, Journal, VideoMeta};
 use reel_media::Ffmpeg;
 use reel_pool::handle::POOL_REQUESTS_MAX;
 use reel_pool::{JobBoard, PoolHandle, PoolRequest, PoolState};
-use reel_process::Spawner;
+use reel_process::{Share, Spawner};
 use reel_protocol::Pixels;
 use reel_recording::{Header, Recorder};
 use reel_scheduler::{Command, Config, DeviceSpec, Input, Scheduler};
@@ -63,6 +66,10 @@ pub struct Parts {
     pub registry: Registry,
     /// Where what is learned of bundles is kept.
     pub profiles: PathBuf,
+    /// Where deaths of workers are written down.
+    pub incidents: Incidents,
+    /// Who says whether a device has its memory back.
+    pub device_memory: Arc<dyn DeviceMemory>,
     /// Where to record what happens, and how many bytes at most.
     pub record: Option<(PathBuf, u64)>,
 }
@@ -76,6 +83,33 @@ pub struct WorkerProgram {
     pub cache_dir: PathBuf,
     /// Threads that each worker computes with.
     pub threads: NonZeroUsize,
+    /// What markers of this data directory's workers begin with.
+    pub marker_prefix: String,
+    /// What each worker gets of the machine.
+    pub share: Share,
+    /// Each worker on the CPU keeps to processors of its own.
+    pub pinned: bool,
+    /// Workers write to their own directories only, and reach no network.
+    pub sandboxed: bool,
+    /// Directories that all of them may write to, beside their own.
+    pub writable: Vec<PathBuf>,
+}
+
+impl WorkerProgram {
+    /// With no limits beyond its user's, and no sandbox.
+    #[must_use]
+    pub fn new(path: PathBuf, cache_dir: PathBuf, threads: NonZeroUsize) -> Self {
+        Self {
+            path,
+            cache_dir,
+            threads,
+            marker_prefix: String::new(),
+            share: Share::default(),
+            pinned: false,
+            sandboxed: false,
+            writable: Vec::new(),
+        }
+    }
 }
 
 /// The way to a running supervisor, for whoever bakes and whoever ends the process.
@@ -123,6 +157,11 @@ pub struct Supervisor {
     pub(crate) published: BTreeMap<JobId, VideoMeta>,
     /// How jobs ended whose rows are on their way to say so, with the attempt.
     pub(crate) endings: BTreeMap<JobId, (u32, Ending)>,
+    /// Where attempts stand.
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) incidents: Incidents,
+    pub(crate) device_memory: Arc<dyn DeviceMemory>,
+    pub(crate) slots_per_device: u32,
     pub(crate) bundles: BTreeMap<BundleKey, BundleNews>,
     pub(crate) profiles: Profiles,
     pub(crate) menu: Vec<BundleKey>,
@@ -189,6 +228,10 @@ impl Supervisor {
             batches: Batches::default(),
             published: BTreeMap::new(),
             endings: BTreeMap::new(),
+            checkpoints: Checkpoints::default(),
+            incidents: parts.incidents,
+            device_memory: parts.device_memory,
+            slots_per_device: parts.slots_per_device,
             turns: 0,
             bundles: BTreeMap::new(),
             profiles: Profiles::load(parts.profiles),
@@ -237,6 +280,7 @@ impl Supervisor {
 
     /// Runs until it was asked to end and everything has.
     pub async fn run(mut self) {
+        let strays = tokio::spawn(self.spawner.clone().reap_strays());
         loop {
             let now = Instant::now();
             while let Some(command) = self.decided.pop_front() {
@@ -249,6 +293,7 @@ impl Supervisor {
             let event = self.next_event().await;
             self.apply(event, Instant::now());
         }
+        strays.abort();
         self.learn_all();
         self.profiles.save()();
         self.journal.close();

@@ -1,17 +1,20 @@
 //! What each command does. Everything returns at once; anything slow comes back as an event.
 
-use crate::batches::Given;
+use crate::batches::{Given, Memory};
 use crate::driver::Supervisor;
 use crate::encode;
 use crate::event::{BakedBundle, BundleNews, Event};
-use crate::workers::{Process, Wanted, Worker, spoken};
-use reel_domain::{AttemptId, BundleKey, FaultClass, Job, JobId, JobStatus, Mode, Outcome, SlotId};
+use crate::workers::{Conversation, Process, Wanted, Worker, spoken};
+use reel_domain::{
+    AttemptId, Breach, BundleKey, Fault, Job, JobId, JobStatus, Mode, Outcome, SlotId,
+};
 use reel_journal::Ending;
-use reel_process::LaunchSpec;
-use reel_protocol::{Item, Pixels, ToWorker};
+use reel_process::{LaunchSpec, Sandbox, SendError, Share, affinity};
+use reel_protocol::{ChannelError, Checkpoint, Item, Pixels, ToWorker};
 use reel_scheduler::{Command, JobChange, WorkerEvent, WorkerId};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Variables of the supervisor's own environment that workers get too; everything else is set here or absent.
@@ -46,7 +49,8 @@ impl Supervisor {
             Command::Resume { worker, attempt } => self.resume(worker, attempt, now),
             Command::Cancel { worker, attempt } => self.cancel_attempt(worker, attempt, now),
             Command::Stop { worker } => self.stop(worker, now),
-            Command::Kill { worker, reason } => self.kill(worker, reason),
+            Command::Kill { worker, fault } => self.kill(worker, fault),
+            Command::Ping { worker } => self.ping(worker, now),
             Command::Encode { attempt } => self.encode(attempt, now),
             Command::Discard { attempt } => self.discard(attempt),
             Command::Update { change } => self.update(&change),
@@ -96,7 +100,7 @@ impl Supervisor {
         let scratch = self
             .scratch_dir
             .join(format!("{}-{id}", std::process::id()));
-        let spec = self.launch_spec(slot, baked, &scratch);
+        let spec = self.launch_spec(slot, id, baked, &scratch);
         let label = format!("{id} slot {slot} {}", bundle.shape);
         self.metrics
             .spawns
@@ -113,7 +117,9 @@ impl Supervisor {
             process: Process::Spawning {
                 wanted: Wanted::Alive,
             },
-            capabilities: None,
+            conversation: Conversation::default(),
+            fault: None,
+            lost: Vec::new(),
         };
         self.workers.insert(id, worker);
         let (spawner, events) = (self.spawner.clone(), self.events.clone());
@@ -125,7 +131,13 @@ impl Supervisor {
         });
     }
 
-    fn launch_spec(&self, slot: SlotId, bundle: &BakedBundle, scratch: &Path) -> LaunchSpec {
+    fn launch_spec(
+        &self,
+        slot: SlotId,
+        id: WorkerId,
+        bundle: &BakedBundle,
+        scratch: &Path,
+    ) -> LaunchSpec {
         let device = &self.devices[slot.device.0 as usize];
         let threads = self.worker.threads.to_string();
         let args = [
@@ -143,6 +155,7 @@ impl Supervisor {
             ("OMP_NUM_THREADS".into(), threads.into()),
             (SHORT_SPIN.0.into(), SHORT_SPIN.1.into()),
             ("TMPDIR".into(), scratch.as_os_str().to_owned()),
+            ("CUDA_CACHE_PATH".into(), scratch.as_os_str().to_owned()),
         ];
         env.extend(
             ENVIRONMENT_KEPT
@@ -153,7 +166,24 @@ impl Supervisor {
             program: self.worker.path.clone(),
             args: args.into(),
             env,
+            marker: format!("{}{}.{id}", self.worker.marker_prefix, std::process::id()),
+            share: self.share(slot),
+            sandbox: self.worker.sandboxed.then(|| Sandbox {
+                writable: [&[scratch.to_owned()], self.worker.writable.as_slice()].concat(),
+                network: false,
+            }),
         }
+    }
+
+    fn share(&self, slot: SlotId) -> Share {
+        let device = &self.devices[slot.device.0 as usize];
+        let mut share = self.worker.share.clone();
+        if self.worker.pinned && device.is_cpu() {
+            let place =
+                slot.device.0 as usize * self.slots_per_device as usize + slot.index as usize;
+            share.processors = affinity::processors(place, self.worker.threads);
+        }
+        share
     }
 
     fn stop(&mut self, id: WorkerId, now: Instant) {
@@ -168,30 +198,33 @@ impl Supervisor {
         }
         match &mut worker.process {
             Process::Spawning { wanted } => *wanted = (*wanted).max_of(Wanted::Stopped),
-            Process::Running(_) => self.tell(id, &ToWorker::Shutdown, None, now),
+            Process::Running(process) => {
+                if let Err(error) = process.ask_to_exit() {
+                    self.unheard(id, &error, now);
+                }
+            }
         }
     }
 
-    fn kill(&mut self, id: WorkerId, reason: FaultClass) {
-        // A worker that is ended with the server has not failed.
-        if !self.scheduler.is_draining() {
-            self.metrics
-                .failures
-                .with_label_values(&[reason.as_str()])
-                .inc();
-        }
+    /// Ends a worker by force; for nothing that it did when the server ends.
+    fn kill(&mut self, id: WorkerId, fault: Option<Fault>) {
         let Some(worker) = self.workers.get_mut(id) else {
             return;
         };
-        tracing::warn!(worker = %id, slot = %worker.slot, bundle = %worker.bundle, %reason, "killing");
-        match &mut worker.process {
-            Process::Spawning { wanted } => *wanted = Wanted::Killed,
-            Process::Running(process) => process.kill(),
+        if let Some(fault) = fault {
+            tracing::warn!(worker = %id, slot = %worker.slot, bundle = %worker.bundle, %fault, "killing");
+            worker.blame(fault, "");
+            worker.lost = worker.conversation.has_begun();
+        }
+        match (&mut worker.process, fault) {
+            (Process::Spawning { wanted }, _) => *wanted = Wanted::Killed,
+            (Process::Running(process), Some(_)) => process.terminate(),
+            (Process::Running(process), None) => process.kill(),
         }
     }
 
     /// Sends a message; a worker that does not take it has lost the thread.
-    fn tell(&mut self, id: WorkerId, message: &ToWorker, pixels: Option<&Pixels>, now: Instant) {
+    fn tell(&mut self, id: WorkerId, message: &ToWorker, memory: Option<&Memory>, now: Instant) {
         let Some(Worker {
             process: Process::Running(process),
             ..
@@ -199,21 +232,38 @@ impl Supervisor {
         else {
             return;
         };
-        if let Err(error) = process.send(message, pixels.map(AsFd::as_fd)) {
-            tracing::warn!(worker = %id, %error, "the worker did not take a message");
-            self.hear(
-                id,
-                WorkerEvent::Broken {
-                    class: FaultClass::Desync,
-                },
-                now,
-            );
+        if let Err(error) = process.send(message, memory.map(AsFd::as_fd)) {
+            self.unheard(id, &error, now);
         }
+    }
+
+    /// A worker did not take a message.
+    fn unheard(&mut self, id: WorkerId, error: &SendError, now: Instant) {
+        match error {
+            // It is gone, which its pidfd says in a moment, or lives on without its channel, which its watcher says.
+            SendError::Channel(ChannelError::Closed) => {
+                tracing::debug!(worker = %id, %error, "a message came too late");
+            }
+            _ => self.broken(id, Fault::Desync(Breach::Deaf), &error.to_string(), now),
+        }
+    }
+
+    fn ping(&mut self, id: WorkerId, now: Instant) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.conversation.pinged();
+        }
+        self.tell(id, &ToWorker::Ping { nonce: id.0 }, None, now);
     }
 
     // --- attempts ---
 
-    fn generate(&mut self, worker: WorkerId, attempt: AttemptId, more: bool, now: Instant) {
+    pub(crate) fn generate(
+        &mut self,
+        worker: WorkerId,
+        attempt: AttemptId,
+        more: bool,
+        now: Instant,
+    ) {
         self.queue_moved = true;
         let Some(frames) = self
             .jobs
@@ -229,15 +279,25 @@ impl Supervisor {
         let device = device.and_then(|device| Some(self.devices.get(device)?.name.clone()));
         self.jobs
             .change(attempt.job, |progress| progress.device = device);
-        let given = match frames {
-            0 => Given::None,
-            _ => {
+        let given = match self.resumable(worker, attempt) {
+            Some(checkpoint) => Given::Checkpoint(checkpoint),
+            None if frames == 0 => Given::None,
+            None => {
                 self.read_given(worker, attempt);
                 Given::Reading
             }
         };
         self.batches.add(worker, attempt, given, more);
         self.send_batches(now);
+    }
+
+    /// Where an earlier attempt of the job stood when its worker died.
+    fn resumable(&self, worker: WorkerId, attempt: AttemptId) -> Option<Arc<Checkpoint>> {
+        let bundle_id = &self.workers.get(worker)?.bundle_id;
+        let (checkpoint, step) = self.checkpoints.latest(attempt.job, bundle_id)?;
+        tracing::info!(%worker, %attempt, step, "the attempt goes on where the one before stood");
+        self.metrics.resumed.inc();
+        Some(checkpoint)
     }
 
     fn read_given(&self, worker: WorkerId, attempt: AttemptId) {
@@ -264,9 +324,10 @@ impl Supervisor {
                 let generate = ToWorker::Generate {
                     attempt,
                     item,
+                    resumes: matches!(told.memory, Some(Memory::Checkpoint(_))),
                     more: place < last,
                 };
-                self.tell(worker, &generate, told.given.as_ref(), now);
+                self.tell(worker, &generate, told.memory.as_ref(), now);
                 if told.paused {
                     self.tell(worker, &ToWorker::Pause { attempt }, None, now);
                 }

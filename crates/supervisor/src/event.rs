@@ -4,7 +4,7 @@ use crate::encode::Prepared;
 use reel_domain::{AttemptId, BundleKey, Failure, JobId, Mode};
 use reel_journal::{VideoMeta, WriteError};
 use reel_pool::PoolRequest;
-use reel_process::{ProcessEvent, SpawnerError, WorkerProcess};
+use reel_process::{Exit, ProcessEvent, SpawnerError, WorkerProcess};
 use reel_protocol::Pixels;
 use reel_scheduler::WorkerId;
 use std::path::PathBuf;
@@ -25,6 +25,10 @@ pub(crate) enum Event {
     Spawned(WorkerId, Result<WorkerProcess, SpawnerError>),
     /// A process said or did something.
     Process(WorkerId, ProcessEvent),
+    /// Nothing is left of a process, and its device's memory is free; or (`true`) that stays taken.
+    Buried(WorkerId, Exit, bool),
+    /// A device, by name, whose memory stayed taken has it back.
+    Unstuck(String),
     /// Somebody looked how much memory a worker holds beside what it shares, in bytes.
     Measured(WorkerId, u64),
     /// An attempt's given frames were read.

@@ -22,6 +22,12 @@ pub(crate) struct Live {
     cancelled: Vec<Answer<CancelError>>,
 }
 
+impl Live {
+    pub(crate) const fn progress(&self) -> &JobProgress {
+        &self.progress
+    }
+}
+
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Jobs {

@@ -7,14 +7,18 @@
 //! - `work`: what the scheduler gets to know of a job
 //! - `workers`: the processes, and what their messages mean to the scheduler
 //! - `jobs`: living jobs as their clients see them
+//! - `deaths`, [`incidents`], `checkpoints`: what remains of a worker, for the operator and for its jobs
 //! - `encode`: frames to a published video
 //! - `publish`: the pool's picture for probes and pages
 //! - `metrics`: the pool in numbers
 #![forbid(unsafe_code)]
 
 mod batches;
+mod checkpoints;
+mod deaths;
 pub mod devices;
 pub mod driver;
+pub mod incidents;
 pub mod memory;
 
 mod effects;
@@ -32,5 +36,7 @@ pub use devices::Device;
 pub use driver::{Parts, Supervisor, SupervisorHandle, WorkerProgram};
 pub use effects::SHORT_SPIN;
 pub use event::{BakedBundle, BundleNews};
+pub use incidents::{Incident, Incidents};
+pub use memory::{DeviceMemory, DriverMemory};
 pub use metrics::MetricsError;
 pub use profiles::Profiles;

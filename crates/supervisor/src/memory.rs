@@ -2,11 +2,14 @@
 //!
 //! Workers on the CPU map their weights: the pages are shared, and count once. Workers on a GPU hold a copy each.
 
+use crate::devices::Device;
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use reel_protocol::MemoryUse;
+use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::pin::Pin;
 
 /// Where a process finds the limit of its control group (cgroup v2, v1).
 const LIMITS: [&str; 2] = [
@@ -42,6 +45,29 @@ fn limit(path: &Path) -> Option<u64> {
 /// counted too, though they are shared as well: rather too much than too little.
 pub(crate) fn beside_weights(memory: MemoryUse, weights_bytes: u64) -> u64 {
     memory.peak_bytes.saturating_sub(weights_bytes)
+}
+
+/// Says whether a process that is gone still holds memory of its device.
+pub trait DeviceMemory: fmt::Debug + Send + Sync {
+    /// Whether it does, as far as anybody knows.
+    fn held(&self, device: &Device, pid: u32) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+}
+
+/// What the driver of the GPUs says. Memory of the machine itself is free with the process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DriverMemory;
+
+impl DeviceMemory for DriverMemory {
+    fn held(&self, device: &Device, pid: u32) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        if device.is_cpu() {
+            return Box::pin(std::future::ready(false));
+        }
+        let uuid = device.name.clone();
+        Box::pin(async move {
+            let looking = tokio::task::spawn_blocking(move || on_gpu(&uuid, pid).is_some());
+            looking.await.unwrap_or(false)
+        })
+    }
 }
 
 /// Memory of a GPU that a process holds, in bytes; `None` where the driver does not say. Takes milliseconds.

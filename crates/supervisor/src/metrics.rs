@@ -4,7 +4,7 @@ use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
-use reel_domain::{FaultClass, Shape};
+use reel_domain::{Fault, Shape};
 use reel_scheduler::{Counters, SlotPhase};
 
 /// A metric could not be registered.
@@ -21,7 +21,8 @@ pub(crate) struct Metrics {
     pub(crate) spawns: IntCounterVec,
     pub(crate) evictions: IntCounterVec,
     pub(crate) jobs: IntCounterVec,
-    pub(crate) failures: IntCounterVec,
+    failures: IntCounterVec,
+    pub(crate) resumed: IntCounter,
     pub(crate) request_latency: HistogramVec,
     pub(crate) cold_spawn: HistogramVec,
     pub(crate) encode: Histogram,
@@ -33,7 +34,7 @@ pub(crate) struct Metrics {
 type Count = fn(&Counters) -> u64;
 
 /// What the scheduler itself counts: name, help, and where.
-const DECISIONS: [(&str, &str, Count); 11] = [
+const DECISIONS: [(&str, &str, Count); 12] = [
     (
         "reel_pool_stale_event_total",
         "Messages about attempts that their worker does not have",
@@ -89,6 +90,11 @@ const DECISIONS: [(&str, &str, Count); 11] = [
         "Devices taken out because two different requests died on them",
         |counters| counters.devices_suspected,
     ),
+    (
+        "reel_pool_device_stuck_total",
+        "Devices taken out because a worker was gone and its memory was not",
+        |counters| counters.devices_stuck,
+    ),
 ];
 
 const ENDINGS: [&str; 3] = ["completed", "failed", "cancelled"];
@@ -113,8 +119,13 @@ impl Metrics {
             )?,
             failures: counters(
                 "reel_pool_worker_failure_total",
-                "Workers that ended unasked",
-                &["reason"],
+                "Workers that ended unasked, requests that they could not do, devices that kept their memory; by class, \
+                 and by how it was noticed",
+                &["class", "reason"],
+            )?,
+            resumed: IntCounter::new(
+                "reel_pool_resumed_total",
+                "Attempts that went on where the one before stood when its worker died",
             )?,
             request_latency: HistogramVec::new(
                 HistogramOpts::new(
@@ -166,6 +177,7 @@ impl Metrics {
         registry.register(Box::new(self.evictions.clone()))?;
         registry.register(Box::new(self.jobs.clone()))?;
         registry.register(Box::new(self.failures.clone()))?;
+        registry.register(Box::new(self.resumed.clone()))?;
         registry.register(Box::new(self.request_latency.clone()))?;
         registry.register(Box::new(self.cold_spawn.clone()))?;
         registry.register(Box::new(self.encode.clone()))?;
@@ -175,6 +187,16 @@ impl Metrics {
         registry.register(Box::new(self.not_merged.clone()))?;
         registry.register(Box::new(self.worker_memory.clone()))?;
         Ok(())
+    }
+
+    /// Counts a fault.
+    pub(crate) fn count_fault(&self, fault: Fault) {
+        self.failures_of(fault).inc();
+    }
+
+    fn failures_of(&self, fault: Fault) -> IntCounter {
+        let labels = [fault.class().as_str(), fault.reason()];
+        self.failures.with_label_values(&labels)
     }
 
     /// Takes over what the scheduler has counted so far.
@@ -191,8 +213,8 @@ impl Metrics {
         for phase in SlotPhase::ALL {
             self.slots.with_label_values(&[phase.as_str()]);
         }
-        for class in FaultClass::ALL {
-            self.failures.with_label_values(&[class.as_str()]);
+        for fault in Fault::KINDS {
+            self.failures_of(fault);
         }
         for shape in menu.iter().map(ToString::to_string) {
             self.spawns.with_label_values(&[&shape]);

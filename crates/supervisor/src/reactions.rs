@@ -5,16 +5,18 @@ use crate::effects::now_ms;
 use crate::event::{BundleNews, Event};
 use crate::memory;
 use crate::work::work;
-use crate::workers::{Meaning, Process, Wanted};
-use reel_domain::{AttemptId, BundleKey, Failure, FaultClass, JobId, JobStatus, Rejection};
+use crate::workers::{Meaning, Process, Wanted, Worker, desync};
+use reel_domain::{
+    AttemptId, BootFailure, BootPhase, Breach, BundleKey, Failure, Fault, JobId, JobStatus,
+    Rejection, Stage, Steps,
+};
 use reel_journal::{VideoMeta, WriteError};
 use reel_pool::{DeleteError, PoolRequest, Submission};
-use reel_process::worker::describe;
 use reel_process::{ProcessEvent, SpawnerError, WorkerProcess};
-use reel_protocol::{MemoryUse, Pixels, Stage};
+use reel_protocol::{ChannelError, Checkpoint, MemoryUse, Pixels};
 use reel_scheduler::{
-    BundleOffer, BundleStanding, EngineFacts, ExitReport, Input, Order, Profile, SlotPhase,
-    WorkerEvent, WorkerId,
+    BundleOffer, BundleStanding, EngineFacts, Input, Mark, Order, Profile, SlotPhase, WorkerEvent,
+    WorkerId,
 };
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -35,6 +37,8 @@ impl Supervisor {
             Event::Bundle(key, news) => self.bundle_changed(key, news, now),
             Event::Spawned(worker, result) => self.spawned(worker, result, now),
             Event::Process(worker, event) => self.process_event(worker, event, now),
+            Event::Buried(worker, exit, held) => self.buried(worker, &exit, held, now),
+            Event::Unstuck(device) => self.unstuck(&device, now),
             Event::Measured(worker, private_bytes) => {
                 self.hear(worker, WorkerEvent::Measured { private_bytes }, now);
             }
@@ -132,11 +136,13 @@ impl Supervisor {
             }
             Err(error) => {
                 tracing::error!(worker = %id, slot = %worker.slot, %error, "the worker could not be started");
-                self.metrics
-                    .failures
-                    .with_label_values(&[FaultClass::BootFailed.as_str()])
-                    .inc();
-                self.forget(id);
+                self.metrics.count_fault(Fault::BootFailed {
+                    phase: BootPhase::Exec,
+                    how: BootFailure::Exit,
+                });
+                if let Some(worker) = self.workers.remove(id) {
+                    self.forget(id, worker);
+                }
                 self.hear(id, WorkerEvent::SpawnFailed, now);
             }
         }
@@ -160,20 +166,57 @@ impl Supervisor {
                     return;
                 };
                 let meaning = worker.interpret(message, fd);
-                self.heard(id, meaning, now);
+                match self.follows(id, &meaning) {
+                    Ok(()) => self.heard(id, meaning, now),
+                    Err(reason) => self.heard(id, desync(&reason), now),
+                }
             }
             ProcessEvent::Broken(error) => {
-                let reason = error.to_string();
-                self.heard(
-                    id,
-                    Meaning::Broken {
-                        class: FaultClass::Desync,
-                        reason,
-                    },
-                    now,
-                );
+                let breach = match error {
+                    ChannelError::Closed => Breach::Closed,
+                    _ => Breach::Garbage,
+                };
+                let (fault, reason) = (Fault::Desync(breach), error.to_string());
+                self.heard(id, Meaning::Broken { fault, reason }, now);
             }
-            ProcessEvent::Exited { status, tail } => self.exited(id, &describe(status), &tail, now),
+            ProcessEvent::Exited(exit) => self.exited(id, exit),
+        }
+    }
+
+    /// Whether what a worker says of an attempt that it has can follow what it said before. Of attempts that it does
+    /// not have, whatever it says is stale, which the scheduler counts.
+    fn follows(&mut self, id: WorkerId, meaning: &Meaning) -> Result<(), String> {
+        let attempt = match meaning {
+            Meaning::Step { attempt, .. } | Meaning::Frames { attempt, .. } => *attempt,
+            Meaning::Event(
+                WorkerEvent::Started { attempt }
+                | WorkerEvent::Cancelled { attempt }
+                | WorkerEvent::Failed { attempt, .. },
+            ) => *attempt,
+            _ => return Ok(()),
+        };
+        if !self.scheduler.carries(id, attempt) {
+            return Ok(());
+        }
+        let steps = self
+            .jobs
+            .get(attempt.job)
+            .map(|live| live.job.sampling.steps);
+        let Some(worker) = self.workers.get_mut(id) else {
+            return Ok(());
+        };
+        let conversation = &mut worker.conversation;
+        match meaning {
+            Meaning::Event(WorkerEvent::Started { .. }) => conversation.begins(attempt),
+            Meaning::Event(WorkerEvent::Cancelled { .. }) => {
+                conversation.lets_go(attempt);
+                Ok(())
+            }
+            Meaning::Step { mark, .. } => {
+                let steps = steps.map_or(mark.of, Steps::value);
+                conversation.marks(attempt, *mark, steps)
+            }
+            _ => conversation.ends(attempt),
         }
     }
 
@@ -184,13 +227,9 @@ impl Supervisor {
 
     fn heard(&mut self, id: WorkerId, meaning: Meaning, now: Instant) {
         match meaning {
-            Meaning::Nothing => {}
             Meaning::Event(event) => {
                 if matches!(event, WorkerEvent::Failed { .. }) {
-                    self.metrics
-                        .failures
-                        .with_label_values(&[FaultClass::Soft.as_str()])
-                        .inc();
+                    self.metrics.count_fault(Fault::Soft);
                 }
                 self.hear(id, event, now);
             }
@@ -199,12 +238,12 @@ impl Supervisor {
                 memory,
                 boot_us,
             } => self.ready(id, engine, memory, boot_us, now),
-            Meaning::Step {
+            Meaning::Step { attempt, mark } => self.stepped(id, attempt, mark, now),
+            Meaning::Checkpoint {
                 attempt,
-                stage,
-                step,
-                of,
-            } => self.stepped(id, attempt, stage, (step, of), now),
+                checkpoint,
+            } => self.keep_checkpoint(id, attempt, checkpoint),
+            Meaning::NotResumed { attempt, reason } => self.begin_anew(id, attempt, &reason, now),
             Meaning::Frames {
                 attempt,
                 pixels,
@@ -223,11 +262,31 @@ impl Supervisor {
                 }
                 self.hear(id, WorkerEvent::Finished { attempt }, now);
             }
-            Meaning::Broken { class, reason } => {
-                tracing::error!(worker = %id, %class, reason, "the worker is broken");
-                self.hear(id, WorkerEvent::Broken { class }, now);
-            }
+            Meaning::Broken { fault, reason } => self.broken(id, fault, &reason, now),
         }
+    }
+
+    /// A worker broke, or broke the rules. A start that comes to nothing is that, whatever was wrong with it.
+    pub(crate) fn broken(&mut self, id: WorkerId, fault: Fault, reason: &str, now: Instant) {
+        let phase = self
+            .scheduler
+            .snapshot()
+            .find(|slot| slot.worker == Some(id))
+            .map(|slot| slot.phase);
+        let Some(worker) = self.workers.get_mut(id) else {
+            return;
+        };
+        let fault = match (fault, phase) {
+            (Fault::Desync(_), Some(SlotPhase::Starting)) => Fault::BootFailed {
+                phase: worker.conversation.phase,
+                how: BootFailure::Refusal,
+            },
+            _ => fault,
+        };
+        tracing::error!(worker = %id, %fault, reason, "the worker is broken");
+        worker.blame(fault, reason);
+        self.distrust(id, fault);
+        self.hear(id, WorkerEvent::Broken { fault }, now);
     }
 
     fn ready(
@@ -288,34 +347,39 @@ impl Supervisor {
         }
     }
 
-    fn stepped(
-        &mut self,
-        id: WorkerId,
-        attempt: AttemptId,
-        stage: Stage,
-        (step, of): (u32, u32),
-        now: Instant,
-    ) {
-        let denoised = if stage == Stage::Denoise { step } else { 0 };
-        self.hear(
-            id,
-            WorkerEvent::Progress {
-                attempt,
-                step: denoised,
-            },
-            now,
-        );
+    fn stepped(&mut self, id: WorkerId, attempt: AttemptId, mark: Mark, now: Instant) {
+        self.hear(id, WorkerEvent::Progress { attempt, mark }, now);
         if !self.scheduler.carries(id, attempt) {
             return;
         }
         self.jobs.change(attempt.job, |progress| {
-            progress.stage = Some(stage.as_str());
-            if stage == Stage::Denoise {
-                (progress.step, progress.steps) = (step, of);
+            progress.stage = Some(mark.stage.as_str());
+            if mark.stage == Stage::Denoise {
+                (progress.step, progress.steps) = (mark.step, mark.of);
             }
         });
-        if stage == Stage::Denoise && step >= of / 2 {
+        if mark.stage == Stage::Denoise && mark.step >= mark.of / 2 {
             self.prepare_encoder(attempt);
+        }
+    }
+
+    fn keep_checkpoint(&mut self, id: WorkerId, attempt: AttemptId, checkpoint: Checkpoint) {
+        let carried = self.scheduler.carries(id, attempt);
+        if let Some(worker) = self.workers.get(id).filter(|_| carried) {
+            self.checkpoints
+                .keep(attempt.job, &worker.bundle_id, checkpoint);
+        }
+    }
+
+    /// A worker cannot go on from what an earlier one left: the attempt begins from its beginning, there.
+    fn begin_anew(&mut self, id: WorkerId, attempt: AttemptId, reason: &str, now: Instant) {
+        tracing::warn!(worker = %id, %attempt, reason, "the attempt begins anew");
+        self.checkpoints.forget(attempt.job);
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.conversation.lets_go(attempt);
+        }
+        if self.scheduler.carries(id, attempt) {
+            self.generate(id, attempt, false, now);
         }
     }
 
@@ -329,40 +393,9 @@ impl Supervisor {
         }
     }
 
-    fn exited(&mut self, id: WorkerId, how: &str, tail: &[String], now: Instant) {
-        let phase = self
-            .scheduler
-            .snapshot()
-            .find(|slot| slot.worker == Some(id))
-            .map(|slot| slot.phase);
-        match phase {
-            Some(SlotPhase::Stopping | SlotPhase::Killing) => {
-                tracing::info!(worker = %id, how, "the worker has ended");
-            }
-            Some(SlotPhase::Starting) => self.died(id, FaultClass::BootFailed, how, tail),
-            _ => self.died(id, FaultClass::Crash, how, tail),
-        }
-        self.forget(id);
-        let report = ExitReport {
-            description: how.to_owned(),
-        };
-        self.hear(id, WorkerEvent::Exited(report), now);
-    }
-
-    fn died(&self, id: WorkerId, class: FaultClass, how: &str, tail: &[String]) {
-        self.metrics
-            .failures
-            .with_label_values(&[class.as_str()])
-            .inc();
-        tracing::error!(worker = %id, %class, how, output = tail.join("\n"), "the worker has died");
-    }
-
     /// The process is gone, and its temporary directory goes too.
-    fn forget(&mut self, id: WorkerId) {
+    pub(crate) fn forget(&mut self, id: WorkerId, worker: Worker) {
         self.batches.forget(id);
-        let Some(worker) = self.workers.remove(id) else {
-            return;
-        };
         let _ = self
             .metrics
             .worker_memory
@@ -430,6 +463,7 @@ impl Supervisor {
 
     /// The row is terminal: now everybody may know.
     fn announce(&mut self, id: JobId) {
+        self.checkpoints.forget(id);
         let Some((_, ending)) = self.endings.remove(&id) else {
             return;
         };

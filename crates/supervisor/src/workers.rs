@@ -1,15 +1,21 @@
 //! The processes in the slots, and what their messages mean to the scheduler.
 
-use reel_domain::{AttemptId, BundleKey, FaultClass, JobId, SlotId};
+use reel_domain::{
+    AttemptId, BootFailure, BootPhase, Breach, BundleKey, Fault, JobId, SlotId, Stage,
+};
 use reel_process::WorkerProcess;
 use reel_protocol::{
-    Attempt, Capabilities, FailureClass, FromWorker, MemoryUse, Pixels, Stage, Timings, VERSION,
+    Attempt, Capabilities, Checkpoint, FailureClass, FromWorker, MemoryUse, Pixels, Timings,
+    VERSION,
 };
-use reel_scheduler::{EngineFacts, WorkerEvent, WorkerId};
+use reel_scheduler::{EngineFacts, Mark, WorkerEvent, WorkerId};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Instant;
+
+/// Most steps that a stage other than denoising may claim to have.
+const STAGE_STEPS_MAX: u32 = 100_000;
 
 /// A worker, from the decision to spawn it to its end.
 #[derive(Debug)]
@@ -24,7 +30,23 @@ pub(crate) struct Worker {
     /// Its private temporary directory, removed after its end.
     pub(crate) scratch: PathBuf,
     pub(crate) process: Process,
-    pub(crate) capabilities: Option<Capabilities>,
+    pub(crate) conversation: Conversation,
+    /// The first thing that went wrong with it, and the words for it.
+    pub(crate) fault: Option<(Fault, String)>,
+    /// What it had when it was killed.
+    pub(crate) lost: Vec<AttemptId>,
+}
+
+/// What was said so far; what may be said next follows from it.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    /// How far its start is.
+    pub(crate) phase: BootPhase,
+    capabilities: Option<Capabilities>,
+    /// The attempts that it says it has begun, and where each is.
+    begun: BTreeMap<AttemptId, Option<Mark>>,
+    /// Pings that it has not answered.
+    pings: u32,
 }
 
 /// The process, or what must happen to it as soon as it exists.
@@ -45,8 +67,6 @@ pub(crate) enum Wanted {
 /// What a message means.
 #[derive(Debug)]
 pub(crate) enum Meaning {
-    /// Nothing to anybody else.
-    Nothing,
     /// An event for the scheduler.
     Event(WorkerEvent),
     /// It is READY.
@@ -56,12 +76,14 @@ pub(crate) enum Meaning {
         boot_us: u64,
     },
     /// A step of an attempt.
-    Step {
+    Step { attempt: AttemptId, mark: Mark },
+    /// Where the state of an attempt is kept.
+    Checkpoint {
         attempt: AttemptId,
-        stage: Stage,
-        step: u32,
-        of: u32,
+        checkpoint: Checkpoint,
     },
+    /// An attempt cannot go on from the checkpoint that it was given.
+    NotResumed { attempt: AttemptId, reason: String },
     /// Frames of an attempt.
     Frames {
         attempt: AttemptId,
@@ -70,7 +92,7 @@ pub(crate) enum Meaning {
         memory: MemoryUse,
     },
     /// It broke, or broke the rules; the reason, for the operator.
-    Broken { class: FaultClass, reason: String },
+    Broken { fault: Fault, reason: String },
 }
 
 /// All of them.
@@ -109,14 +131,17 @@ impl Worker {
         }
     }
 
-    /// Reads a message in the light of what came before. Whatever a worker says is checked here.
+    /// Notes the first thing that goes wrong; what follows from it is not another fault.
+    pub(crate) fn blame(&mut self, fault: Fault, reason: impl Into<String>) {
+        self.fault.get_or_insert_with(|| (fault, reason.into()));
+    }
+
+    /// Reads a message in the light of what came before. Whatever a worker says is checked here, but for what only
+    /// the attempt's job knows.
     pub(crate) fn interpret(&mut self, message: FromWorker, fd: Option<OwnedFd>) -> Meaning {
         match message {
-            FromWorker::Hello {
-                protocol,
-                capabilities,
-                ..
-            } => self.hello(protocol, capabilities),
+            FromWorker::Hello { protocol, .. } => self.conversation.hello(protocol),
+            FromWorker::Loaded { capabilities } => self.conversation.loaded(capabilities),
             FromWorker::Ready {
                 bundle_id,
                 memory,
@@ -126,6 +151,7 @@ impl Worker {
             FromWorker::Started { attempt } => Meaning::Event(WorkerEvent::Started {
                 attempt: known(attempt),
             }),
+            FromWorker::Checkpoint { attempt } => checkpoint(known(attempt), fd),
             FromWorker::Step {
                 attempt,
                 stage,
@@ -133,9 +159,11 @@ impl Worker {
                 of,
             } => Meaning::Step {
                 attempt: known(attempt),
-                stage,
-                step,
-                of,
+                mark: Mark {
+                    stage: part(stage),
+                    step,
+                    of,
+                },
             },
             FromWorker::Finished {
                 attempt,
@@ -153,35 +181,27 @@ impl Worker {
                 attempt: known(attempt),
                 message,
             }),
+            FromWorker::Failed {
+                attempt,
+                class: FailureClass::Checkpoint,
+                message,
+            } => Meaning::NotResumed {
+                attempt: known(attempt),
+                reason: message,
+            },
             FromWorker::Failed { class, message, .. } | FromWorker::Fatal { class, message } => {
                 Meaning::Broken {
-                    class: fault(class),
+                    fault: self.conversation.fault(class),
                     reason: message,
                 }
             }
-            FromWorker::Pong { .. } => desync("a pong that nobody asked for"),
+            FromWorker::Pong { .. } => self.conversation.pong(),
         }
-    }
-
-    fn hello(&mut self, protocol: u32, capabilities: Capabilities) -> Meaning {
-        if protocol != VERSION {
-            let reason = format!(
-                "it speaks protocol {protocol}, this supervisor {VERSION}: install matching builds"
-            );
-            return Meaning::Broken {
-                class: FaultClass::BootFailed,
-                reason,
-            };
-        }
-        if self.capabilities.replace(capabilities).is_some() {
-            return desync("a second hello");
-        }
-        Meaning::Nothing
     }
 
     fn ready(&self, bundle_id: &str, memory: MemoryUse, boot_us: u64) -> Meaning {
-        let Some(capabilities) = &self.capabilities else {
-            return desync("ready before hello");
+        let Some(capabilities) = &self.conversation.capabilities else {
+            return desync("ready before it has loaded anything");
         };
         if bundle_id != self.bundle_id {
             return desync(&format!(
@@ -223,19 +243,177 @@ impl Worker {
     }
 }
 
-fn desync(reason: &str) -> Meaning {
+impl Default for Conversation {
+    fn default() -> Self {
+        Self {
+            phase: BootPhase::Exec,
+            capabilities: None,
+            begun: BTreeMap::new(),
+            pings: 0,
+        }
+    }
+}
+
+impl Conversation {
+    fn hello(&mut self, protocol: u32) -> Meaning {
+        if protocol != VERSION {
+            let reason = format!(
+                "it speaks protocol {protocol}, this supervisor {VERSION}: install matching builds"
+            );
+            return Meaning::Broken {
+                fault: self.refusal(),
+                reason,
+            };
+        }
+        match self.phase {
+            BootPhase::Exec => self.reach(BootPhase::Load),
+            BootPhase::Load | BootPhase::Canary => desync("a second hello"),
+        }
+    }
+
+    fn loaded(&mut self, capabilities: Capabilities) -> Meaning {
+        match self.phase {
+            BootPhase::Load => {
+                self.capabilities = Some(capabilities);
+                self.reach(BootPhase::Canary)
+            }
+            BootPhase::Exec => desync("loaded before hello"),
+            BootPhase::Canary => desync("loaded a second time"),
+        }
+    }
+
+    fn reach(&mut self, phase: BootPhase) -> Meaning {
+        self.phase = phase;
+        Meaning::Event(WorkerEvent::Booting { phase })
+    }
+
+    pub(crate) const fn pinged(&mut self) {
+        self.pings += 1;
+    }
+
+    fn pong(&mut self) -> Meaning {
+        match self.pings.checked_sub(1) {
+            Some(left) => {
+                self.pings = left;
+                Meaning::Event(WorkerEvent::Answered)
+            }
+            None => desync("a pong that nobody asked for"),
+        }
+    }
+
+    /// The start failed in the phase that it is in.
+    const fn refusal(&self) -> Fault {
+        Fault::BootFailed {
+            phase: self.phase,
+            how: BootFailure::Refusal,
+        }
+    }
+
+    const fn fault(&self, class: FailureClass) -> Fault {
+        match class {
+            FailureClass::Soft => Fault::Soft,
+            FailureClass::Oom => Fault::Oom,
+            FailureClass::DeviceFatal => Fault::DeviceFatal,
+            FailureClass::Boot | FailureClass::Checkpoint => self.refusal(),
+        }
+    }
+
+    // --- attempts that this worker has: what may follow what ---
+
+    /// It says that it has begun an attempt.
+    pub(crate) fn begins(&mut self, attempt: AttemptId) -> Result<(), String> {
+        match self.begun.insert(attempt, None) {
+            None => Ok(()),
+            Some(_) => Err("an attempt that it has begun already".into()),
+        }
+    }
+
+    /// It says that an attempt of so many denoising steps has come to this mark.
+    pub(crate) fn marks(
+        &mut self,
+        attempt: AttemptId,
+        mark: Mark,
+        steps: u32,
+    ) -> Result<(), String> {
+        let Some(last) = self.begun.get_mut(&attempt) else {
+            return Err("a step of an attempt that it has not begun".into());
+        };
+        let of_max = match mark.stage {
+            Stage::Denoise => steps,
+            Stage::Encode | Stage::Decode => STAGE_STEPS_MAX,
+        };
+        let whole = mark.stage != Stage::Denoise || mark.of == steps;
+        if mark.step > mark.of || mark.of > of_max || !whole {
+            return Err(format!(
+                "{} step {} of {}, of {steps}",
+                mark.stage, mark.step, mark.of
+            ));
+        }
+        let place = |mark: Mark| (mark.stage, mark.step);
+        if last.is_some_and(|last| place(last) >= place(mark)) {
+            return Err(format!("{} step {} once more", mark.stage, mark.step));
+        }
+        *last = Some(mark);
+        Ok(())
+    }
+
+    /// It says that it is through with an attempt.
+    pub(crate) fn ends(&mut self, attempt: AttemptId) -> Result<(), String> {
+        match self.begun.remove(&attempt) {
+            Some(_) => Ok(()),
+            None => Err("the end of an attempt that it has not begun".into()),
+        }
+    }
+
+    /// The attempts that it says it has begun.
+    pub(crate) fn has_begun(&self) -> Vec<AttemptId> {
+        self.begun.keys().copied().collect()
+    }
+
+    /// The stage that an attempt was in, as it said last.
+    pub(crate) fn stage(&self, attempt: AttemptId) -> Option<Stage> {
+        let mark = *self.begun.get(&attempt)?;
+        Some(mark.map_or(Stage::Encode, |mark| mark.stage))
+    }
+
+    /// The denoising steps of an attempt that it said were done.
+    pub(crate) fn step(&self, attempt: AttemptId) -> u32 {
+        let mark = self.begun.get(&attempt).copied().flatten();
+        mark.filter(|mark| mark.stage == Stage::Denoise)
+            .map_or(0, |mark| mark.step)
+    }
+
+    /// An attempt that was asked for may leave before it has begun.
+    pub(crate) fn lets_go(&mut self, attempt: AttemptId) {
+        self.begun.remove(&attempt);
+    }
+}
+
+fn checkpoint(attempt: AttemptId, fd: Option<OwnedFd>) -> Meaning {
+    let Some(fd) = fd else {
+        return desync("a checkpoint without its memory file");
+    };
+    match Checkpoint::accept(fd) {
+        Ok(checkpoint) => Meaning::Checkpoint {
+            attempt,
+            checkpoint,
+        },
+        Err(error) => desync(&format!("checkpoint: {error}")),
+    }
+}
+
+pub(crate) fn desync(reason: &str) -> Meaning {
     Meaning::Broken {
-        class: FaultClass::Desync,
+        fault: Fault::Desync(Breach::Impossible),
         reason: reason.into(),
     }
 }
 
-const fn fault(class: FailureClass) -> FaultClass {
-    match class {
-        FailureClass::Soft => FaultClass::Soft,
-        FailureClass::Oom => FaultClass::Oom,
-        FailureClass::DeviceFatal => FaultClass::DeviceFatal,
-        FailureClass::Boot => FaultClass::BootFailed,
+const fn part(stage: reel_protocol::Stage) -> Stage {
+    match stage {
+        reel_protocol::Stage::Encode => Stage::Encode,
+        reel_protocol::Stage::Denoise => Stage::Denoise,
+        reel_protocol::Stage::Decode => Stage::Decode,
     }
 }
 

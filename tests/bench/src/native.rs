@@ -5,7 +5,7 @@ use crate::device;
 use crate::table::Table;
 use anyhow::{Context, bail};
 use reel_bundle::Bundle;
-use reel_process::{LaunchSpec, ProcessEvent, Spawner, WorkerProcess};
+use reel_process::{LaunchSpec, ProcessEvent, Share, Spawner, WorkerProcess};
 use reel_protocol::{Attempt, FromWorker, Item, Mode, Timings, ToWorker};
 use reel_supervisor::SHORT_SPIN;
 use std::time::{Duration, Instant};
@@ -46,6 +46,9 @@ impl Worker {
                 (SHORT_SPIN.0.into(), SHORT_SPIN.1.into()),
                 ("TMPDIR".into(), std::env::temp_dir().into()),
             ],
+            marker: "bench".into(),
+            share: Share::default(),
+            sandbox: None,
         };
         let (sender, events) = mpsc::channel(1_024);
         let begun = Instant::now();
@@ -83,8 +86,12 @@ impl Worker {
                     }
                 }
                 ProcessEvent::Broken(error) => bail!(error),
-                ProcessEvent::Exited { status, tail } => {
-                    bail!("the worker ended: {status}\n{}", tail.join("\n"))
+                ProcessEvent::Exited(exit) => {
+                    bail!(
+                        "the worker ended: {}\n{}",
+                        exit.status,
+                        exit.tail.join("\n")
+                    )
                 }
             }
         }
@@ -112,6 +119,7 @@ impl Worker {
                     number: self.attempts,
                 },
                 item,
+                resumes: false,
                 more: false,
             },
             None,
@@ -140,7 +148,7 @@ impl Worker {
         self.process.kill();
         while !matches!(
             self.events.recv().await,
-            Some(ProcessEvent::Exited { .. }) | None
+            Some(ProcessEvent::Exited(_)) | None
         ) {}
         Ok(())
     }
@@ -148,7 +156,7 @@ impl Worker {
 
 /// Fork to READY, with a warm page cache: the first start is not counted.
 pub(crate) async fn ready(setting: &Setting, table: &mut Table) -> anyhow::Result<()> {
-    let spawner = Spawner::start()?;
+    let spawner = Spawner::start(None)?;
     let mut samples = Vec::new();
     for run in 0..=setting.runs {
         let worker = Worker::start(&spawner, setting, &setting.bundles[0]).await?;
@@ -163,7 +171,7 @@ pub(crate) async fn ready(setting: &Setting, table: &mut Table) -> anyhow::Resul
 
 /// First and tenth video of fresh workers, and the time of a denoising step.
 pub(crate) async fn videos(setting: &Setting, table: &mut Table) -> anyhow::Result<()> {
-    let spawner = Spawner::start()?;
+    let spawner = Spawner::start(None)?;
     let steps = f64::from(setting.model.menu.defaults.num_inference_steps);
     let (mut firsts, mut tenths, mut ratios, mut step) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -194,7 +202,7 @@ pub(crate) async fn videos(setting: &Setting, table: &mut Table) -> anyhow::Resu
 
 /// What a second worker of another shape costs in memory, beside one copy of the weights.
 pub(crate) async fn memory(setting: &Setting, table: &mut Table) -> anyhow::Result<()> {
-    let spawner = Spawner::start()?;
+    let spawner = Spawner::start(None)?;
     let (mut alone, mut together, mut on_device) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..setting.runs {
         let mut first = Worker::start(&spawner, setting, &setting.bundles[0]).await?;

@@ -11,8 +11,10 @@ use reel_pool::{JobProgress, PoolHandle, Submission};
 use reel_process::Spawner;
 use reel_scheduler::Config;
 use reel_supervisor::{
-    BakedBundle, BundleNews, Parts, Supervisor, SupervisorHandle, WorkerProgram,
+    BakedBundle, BundleNews, DriverMemory, Incidents, Parts, Supervisor, SupervisorHandle,
+    WorkerProgram,
 };
+use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -42,19 +44,21 @@ impl Running {
             devices: vec![setting.device.clone()],
             slots_per_device: 1,
             menu: vec![key.clone()],
-            worker: WorkerProgram {
-                path: setting.worker.clone(),
-                cache_dir: setting.cache.root().into(),
-                threads: setting.threads,
-            },
+            worker: WorkerProgram::new(
+                setting.worker.clone(),
+                setting.cache.root().into(),
+                setting.threads,
+            ),
             scratch_dir: dir.path().join("scratch"),
             drain_grace: std::time::Duration::from_secs(10),
             journal,
             store: store.clone(),
             ffmpeg: Ffmpeg::locate(None)?,
-            spawner: Spawner::start()?,
+            spawner: Spawner::start(None)?,
             registry: prometheus::Registry::new(),
             profiles: dir.path().join("profiles.json"),
+            incidents: Incidents::in_data_dir(dir.path()),
+            device_memory: Arc::new(DriverMemory),
             record: None,
         };
         let (supervisor, pool, control) = Supervisor::new(parts)?;

@@ -1,37 +1,45 @@
 //! A worker that does what the prompt says, over the real protocol and with real processes.
 //!
-//! The last part of `--bundle` is the bundle's id, the one before it the shape. Words in the prompt:
-//! `slow` (a step takes 20 ms), `fail` (the attempt fails), `crash` (the process aborts at step 2),
-//! `crash-once:PATH` (it aborts unless PATH exists, and makes PATH), `hang` (a step never ends),
-//! `late` (what happens at step 2 happens at step 9), `flood` (messages without end), `finish-again:JOB`
-//! (a job that ended is finished once more), `babble` (garbage on the channel), `short` (a memory file of the wrong size), `stderr` (a last word before
-//! a crash). Bundle ids: `mute` (never ready), `broken` (fails to boot), `liar` (claims another bundle),
-//! `formed` (nobody joins a batch that has begun).
+//! The last part of `--bundle` is the bundle's id, the one before it the shape. What goes wrong with a job is said in
+//! its prompt ([`misdeed`]); beside that: `slow` (a step takes 20 ms), `fail` (the attempt fails), `short` (frames of
+//! the wrong size), `no-decode` (decoding never ends), `no-encode` (encoding never ends).
+//!
+//! What goes wrong with a start is said by the bundle's id, or once by a file `boot` in the bundle's directory, which
+//! is removed: `mute` (never says hello), `broken` (fails to load), `liar` (claims another bundle), `ancient` (speaks
+//! another version), `stuck-load`, `stuck-canary`, `dies-load`, `dies-canary`, `sings-wrong`, `unready` (a step before
+//! it is ready). `formed`: nobody joins a batch that has begun.
+//!
+//! It keeps checkpoints, and prints how many steps of a video it computed itself.
 #![forbid(unsafe_code)]
 
+mod misdeed;
+
+use misdeed::Misdeed;
 use reel_domain::Shape;
 use reel_protocol::{
-    Attempt, Canary, Capabilities, Channel, FromWorker, Item, MemoryUse, Pixels, Stage, Timings,
-    ToWorker,
+    Attempt, Canary, Capabilities, Channel, FromWorker, Item, Saved, Stage, ToWorker,
 };
 use reel_worker::{Ending, Engine, EngineError, serve};
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 struct Script {
     channel: Channel<ToWorker, FromWorker>,
     shape: Shape,
     bundle_id: String,
+    boot: String,
     short: bool,
 }
 
 struct Run {
-    prompt: String,
+    slow: bool,
+    misdeeds: Vec<Misdeed>,
     given: Vec<u8>,
     step: u32,
     of: u32,
+    /// Steps that this worker computed.
+    computed: u32,
 }
 
 impl Engine for Script {
@@ -47,7 +55,7 @@ impl Engine for Script {
     }
 
     fn bundle_id(&self) -> &str {
-        if self.bundle_id == "liar" {
+        if self.boot == "liar" {
             "another"
         } else {
             &self.bundle_id
@@ -55,9 +63,26 @@ impl Engine for Script {
     }
 
     fn canary(&mut self) -> Result<Canary, EngineError> {
+        match self.boot.as_str() {
+            "stuck-canary" => misdeed::for_ever(),
+            "dies-canary" => misdeed::die(11),
+            "unready" => {
+                let started = FromWorker::Step {
+                    attempt: Attempt {
+                        job: [0; 16],
+                        number: 1,
+                    },
+                    stage: Stage::Denoise,
+                    step: 1,
+                    of: 2,
+                };
+                let _ = self.channel.send(&started, None);
+            }
+            _ => {}
+        }
         Ok(Canary {
             expected: 0.5,
-            got: 0.5,
+            got: if self.boot == "sings-wrong" { 0.7 } else { 0.5 },
         })
     }
 
@@ -71,22 +96,36 @@ impl Engine for Script {
     }
 
     fn begin(&mut self, item: &Item, given: &[u8]) -> Result<Run, EngineError> {
-        if item.prompt.contains("fail") {
+        let misdeeds = misdeed::parse(&item.prompt);
+        let does = |word| misdeeds.iter().any(|misdeed: &Misdeed| misdeed.is(word));
+        if does("fail") {
             return Err(EngineError::soft("the script says so"));
         }
-        self.short = item.prompt.contains("short");
+        if does("no-encode") {
+            misdeed::for_ever();
+        }
+        self.short = does("short");
         Ok(Run {
-            prompt: item.prompt.clone(),
+            slow: does("slow"),
             given: given.to_vec(),
+            misdeeds,
             step: 0,
             of: item.steps,
+            computed: 0,
         })
     }
 
     fn step(&mut self, runs: &mut [&mut Run]) -> Result<(), EngineError> {
         for run in runs {
             run.step += 1;
-            self.misbehave(&run.prompt, run.step);
+            run.computed += 1;
+            if run.slow {
+                misdeed::linger();
+            }
+            let step = run.step;
+            for due in run.misdeeds.iter().filter(|misdeed| misdeed.step == step) {
+                misdeed::commit(due, &self.channel, self.video_bytes())?;
+            }
         }
         Ok(())
     }
@@ -95,89 +134,35 @@ impl Engine for Script {
         (run.step, run.of)
     }
 
+    fn state_bytes(&self) -> u64 {
+        64
+    }
+
+    fn save(&mut self, run: &Run, state: &mut Vec<u8>) -> Result<(), EngineError> {
+        state.extend(run.step.to_le_bytes());
+        Ok(())
+    }
+
+    fn resume(&mut self, item: &Item, saved: &Saved) -> Result<Run, EngineError> {
+        let mut run = self.begin(item, &[])?;
+        if item.prompt.contains("forgetful") {
+            return Err(EngineError::checkpoint("the script says so"));
+        }
+        run.step = saved.step;
+        Ok(run)
+    }
+
     fn decode(&mut self, run: Run, frames: &mut [u8]) -> Result<(), EngineError> {
+        if run.misdeeds.iter().any(|misdeed| misdeed.is("no-decode")) {
+            misdeed::for_ever();
+        }
         // What was given comes first, then a ramp: something that an encoder has to work on.
         for (index, byte) in frames.iter_mut().enumerate() {
             *byte = run.given.get(index).copied().unwrap_or((index % 251) as u8);
         }
+        eprintln!("computed {} of {} steps", run.computed, run.of);
         Ok(())
     }
-}
-
-impl Script {
-    fn finish_again(&self, attempt: Attempt) {
-        let pixels = Pixels::new(&vec![0; self.video_bytes()]).expect("memory");
-        let finished = FromWorker::Finished {
-            attempt,
-            timings: Timings::default(),
-            memory: MemoryUse::default(),
-        };
-        self.channel
-            .send(&finished, Some(pixels.as_fd()))
-            .expect("a channel");
-    }
-
-    fn misbehave(&self, prompt: &str, step: u32) {
-        if prompt.contains("slow") {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        if prompt.contains("hang") {
-            loop {
-                std::thread::park();
-            }
-        }
-        if prompt.contains("babble") {
-            rustix::net::send(&self.channel, b"\xff\xff", rustix::net::SendFlags::empty())
-                .expect("a channel");
-        }
-        if prompt.contains("flood") {
-            let step = FromWorker::Step {
-                attempt: stranger("0"),
-                stage: Stage::Denoise,
-                step: 1,
-                of: 2,
-            };
-            loop {
-                self.channel.send(&step, None).expect("a channel");
-            }
-        }
-        if let Some(job) = prompt
-            .strip_prefix("finish-again:video_")
-            .filter(|_| step == 1)
-        {
-            self.finish_again(stranger(job));
-        }
-        if step < if prompt.contains("late") { 9 } else { 2 } {
-            return;
-        }
-        if prompt.contains("crash") {
-            crash(prompt);
-        }
-    }
-}
-
-/// The first attempt at the job of that hexadecimal number.
-fn stranger(job: &str) -> Attempt {
-    let number = u128::from_str_radix(job, 16).expect("a hexadecimal number");
-    Attempt {
-        job: number.to_be_bytes(),
-        number: 1,
-    }
-}
-
-fn crash(prompt: &str) {
-    if let Some(path) = prompt
-        .split("crash-once:")
-        .nth(1)
-        .map(|rest| PathBuf::from(rest.trim()))
-    {
-        if path.exists() {
-            return;
-        }
-        std::fs::write(&path, "crashed").expect("a writable path");
-    }
-    eprintln!("last words");
-    std::process::abort();
 }
 
 fn main() -> ExitCode {
@@ -187,26 +172,34 @@ fn main() -> ExitCode {
         .nth(1)
         .map(PathBuf::from);
     let bundle = bundle.expect("--bundle DIR");
-    let part = |path: &std::path::Path| {
-        path.file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned()
-    };
-    let bundle_id = part(&bundle);
-    let shape = part(bundle.parent().expect("a parent"))
+    let bundle_id = last_part(&bundle);
+    let boot = misdeed_of_start(&bundle).unwrap_or_else(|| bundle_id.clone());
+    let shape = last_part(bundle.parent().expect("a parent"))
         .parse()
         .expect("a shape");
     let channel = reel_process::inherit::channel().expect("a channel");
-    let ending = serve(&channel, born, || match bundle_id.as_str() {
+    let flight = reel_process::inherit::flight().expect("a flight recorder");
+    match boot.as_str() {
+        "mute" => misdeed::for_ever(),
+        "ancient" => {
+            let hello = FromWorker::Hello {
+                protocol: 1,
+                pid: 1,
+            };
+            let _ = channel.send(&hello, None);
+            misdeed::for_ever();
+        }
+        _ => {}
+    }
+    let ending = serve(&channel, flight, born, || match boot.as_str() {
         "broken" => Err(EngineError::boot("the script says so")),
-        "mute" => loop {
-            std::thread::park();
-        },
+        "stuck-load" => misdeed::for_ever(),
+        "dies-load" => misdeed::die(9),
         _ => Ok(Script {
             channel: channel.clone(),
             shape,
-            bundle_id: bundle_id.clone(),
+            bundle_id,
+            boot: boot.clone(),
             short: false,
         }),
     });
@@ -214,4 +207,18 @@ fn main() -> ExitCode {
         Ending::Asked => ExitCode::SUCCESS,
         Ending::Fatal(_) | Ending::Broken(_) => ExitCode::FAILURE,
     }
+}
+
+fn last_part(path: &Path) -> String {
+    let name = path.file_name().expect("a name");
+    name.to_string_lossy().into_owned()
+}
+
+/// Whoever moves the file away has it: of several workers that start at once, one.
+fn misdeed_of_start(bundle: &Path) -> Option<String> {
+    let taken = bundle.join(format!("boot.{}", std::process::id()));
+    std::fs::rename(bundle.join("boot"), &taken).ok()?;
+    let word = std::fs::read_to_string(&taken).ok();
+    let _ = std::fs::remove_file(taken);
+    word
 }

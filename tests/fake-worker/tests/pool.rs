@@ -5,239 +5,13 @@
     reason = "the helpers of tests are tests"
 )]
 
-use reel_artifacts::Store;
-use reel_domain::{
-    BundleKey, FailureCode, Fps, Guidance, Job, JobId, JobStatus, Mode, Priority, Prompt,
-    Rejection, Sampling, Seed, Shape, Steps,
-};
-use reel_journal::{JobRecord, Journal, Reader};
-use reel_media::Ffmpeg;
-use reel_pool::{BundleState, CancelError, DeleteError, PoolHandle, PoolState, Submission};
-use reel_process::Spawner;
+mod harness;
+
+use harness::{LONG_STEPS, Pool, SHAPES, alive, marks};
+use reel_domain::{FailureCode, JobStatus, Mode, Priority, Rejection, Shape, Steps};
+use reel_pool::{CancelError, DeleteError, Submission};
 use reel_scheduler::{Batching, Config};
-use reel_supervisor::{
-    BakedBundle, BundleNews, Device, Parts, Supervisor, SupervisorHandle, WorkerProgram,
-};
-use std::num::NonZeroUsize;
-use std::path::Path;
-use std::time::{Duration, Instant};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Steps of a slow job of two seconds.
-const LONG_STEPS: u32 = 100;
-const SHAPES: [&str; 3] = ["32x16@5f", "16x32@5f", "16x16@9f"];
-
-struct Pool {
-    handle: PoolHandle,
-    control: SupervisorHandle,
-    reader: Reader,
-    store: Store,
-    registry: prometheus::Registry,
-    running: tokio::task::JoinHandle<()>,
-    next: u8,
-}
-
-fn key(index: usize) -> BundleKey {
-    BundleKey {
-        model: "fake".parse().unwrap(),
-        shape: SHAPES[index].parse().unwrap(),
-    }
-}
-
-impl Pool {
-    async fn start(dir: &Path) -> Self {
-        Self::start_with(dir, Config::default(), "good").await
-    }
-
-    async fn start_with(dir: &Path, config: Config, bundle_id: &str) -> Self {
-        let store = Store::open(dir).unwrap();
-        let (journal, reader) = Journal::open(&dir.join("journal.sqlite")).unwrap();
-        let registry = prometheus::Registry::new();
-        let parts = Parts {
-            config,
-            devices: vec![Device::cpu(0, 0)],
-            slots_per_device: 2,
-            menu: (0..SHAPES.len()).map(key).collect(),
-            worker: WorkerProgram {
-                path: env!("CARGO_BIN_EXE_fake-worker").into(),
-                cache_dir: dir.into(),
-                threads: NonZeroUsize::MIN,
-            },
-            scratch_dir: dir.join("scratch"),
-            drain_grace: Duration::from_secs(10),
-            journal,
-            store: store.clone(),
-            ffmpeg: Ffmpeg::locate(None).unwrap(),
-            spawner: Spawner::start().unwrap(),
-            registry: registry.clone(),
-            profiles: dir.join("profiles.json"),
-            record: None,
-        };
-        let (mut supervisor, handle, control) = Supervisor::new(parts).unwrap();
-        supervisor.restore(reader.unfinished().unwrap(), Instant::now());
-        let next = u8::try_from(
-            reader
-                .list(None, 100, reel_journal::Order::Descending)
-                .unwrap()
-                .records
-                .len(),
-        );
-        let running = tokio::spawn(supervisor.run());
-        let pool = Self {
-            handle,
-            control,
-            reader,
-            store,
-            registry,
-            running,
-            next: next.unwrap(),
-        };
-        for (index, shape) in SHAPES.iter().enumerate() {
-            let baked = BakedBundle {
-                id: bundle_id.into(),
-                dir: dir.join(shape).join(bundle_id),
-                modes: vec![Mode::T2v, Mode::I2v],
-                weights_bytes: 0,
-            };
-            pool.control
-                .bundle(key(index), BundleNews::Baked(baked))
-                .await;
-        }
-        pool
-    }
-
-    fn job(&mut self, shape: usize, prompt: &str) -> Job {
-        self.next += 1;
-        Job {
-            id: JobId::from_bytes([self.next; 16]),
-            bundle: key(shape),
-            mode: Mode::T2v,
-            conditioning_frames: 0,
-            sampling: Sampling {
-                prompt: Prompt::new(prompt.into()).unwrap(),
-                negative_prompt: Prompt::optional(String::new()).unwrap(),
-                seed: Seed::new(7).unwrap(),
-                steps: Steps::new(10).unwrap(),
-                guidance: Guidance::new(1.0).unwrap(),
-                fps: Fps::new(8).unwrap(),
-            },
-            sharing: reel_domain::Sharing::default(),
-            created_at_ms: 1,
-        }
-    }
-
-    /// A job that still runs when others have been submitted and stored, on a busy machine too.
-    async fn submit_long(&mut self, shape: usize) -> JobId {
-        let mut job = self.job(shape, "slow");
-        job.sampling.steps = Steps::new(LONG_STEPS).unwrap();
-        self.submit_job(job).await
-    }
-
-    async fn submit(&mut self, shape: usize, prompt: &str) -> JobId {
-        let job = self.job(shape, prompt);
-        self.submit_job(job).await
-    }
-
-    async fn submit_job(&mut self, job: Job) -> JobId {
-        let id = job.id;
-        self.handle
-            .submit(Submission {
-                job,
-                given: Vec::new(),
-            })
-            .await
-            .unwrap();
-        id
-    }
-
-    /// Waits until a job's progress satisfies a condition, or the job is terminal.
-    async fn until(&self, id: JobId, wanted: impl Fn(&reel_pool::JobProgress) -> bool) {
-        let Some(mut watch) = self.handle.board().watch(id) else {
-            return;
-        };
-        tokio::time::timeout(PATIENCE, watch.wait_for(|progress| wanted(progress)))
-            .await
-            .expect("in time")
-            .ok();
-    }
-
-    async fn end(&self, id: JobId) -> JobRecord {
-        self.until(id, |progress| progress.status.is_terminal())
-            .await;
-        self.reader.get(id).unwrap().unwrap()
-    }
-
-    async fn until_state(&self, wanted: impl Fn(&PoolState) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !wanted(&self.handle.state()) {
-            assert!(
-                Instant::now() < deadline,
-                "in time: {:?}",
-                self.handle.state()
-            );
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    async fn until_both_slots_are_hot(&self) {
-        let is_hot = |bundle: &&reel_pool::ModelState| bundle.state == BundleState::Hot;
-        self.until_state(|state| state.bundles.iter().filter(is_hot).count() == 2)
-            .await;
-    }
-
-    fn pids(&self) -> Vec<u32> {
-        let state = self.handle.state();
-        state
-            .devices
-            .iter()
-            .flat_map(|device| &device.slots)
-            .filter_map(|slot| slot.pid)
-            .collect()
-    }
-
-    fn counter(&self, family: &str, label: &str) -> f64 {
-        let families = self.registry.gather();
-        let family = families
-            .iter()
-            .find(|candidate| candidate.name() == family)
-            .unwrap();
-        let has_label = |metric: &&prometheus::proto::Metric| {
-            metric.get_label().iter().any(|pair| pair.value() == label)
-        };
-        family
-            .get_metric()
-            .iter()
-            .filter(has_label)
-            .map(|metric| metric.get_counter().get_value())
-            .sum()
-    }
-
-    fn counter_of(&self, family: &str) -> f64 {
-        let families = self.registry.gather();
-        let family = families
-            .iter()
-            .find(|candidate| candidate.name() == family)
-            .unwrap();
-        family
-            .get_metric()
-            .iter()
-            .map(|metric| metric.get_counter().get_value())
-            .sum()
-    }
-
-    async fn shut_down(self) {
-        self.control.shut_down().await;
-        tokio::time::timeout(PATIENCE, self.running)
-            .await
-            .expect("in time")
-            .unwrap();
-    }
-}
-
-fn alive(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
+use std::time::Duration;
 #[tokio::test]
 async fn a_job_becomes_a_published_video() {
     let dir = tempfile::tempdir().unwrap();
@@ -319,7 +93,8 @@ async fn a_worker_that_hangs_is_killed_by_the_watchdog() {
     let id = pool.submit(0, "hang").await;
     let record = pool.end(id).await;
     assert_eq!(record.failure.unwrap().code, FailureCode::Quarantined);
-    assert!((pool.counter("reel_pool_worker_failure_total", "hang") - 2.0).abs() < f64::EPSILON);
+    pool.until_counted("reel_pool_worker_failure_total", "hang", 2.0)
+        .await;
     pool.shut_down().await;
 }
 
@@ -335,7 +110,9 @@ async fn lies_and_garbage_end_the_worker_not_the_pool() {
             "{prompt}"
         );
     }
-    assert!(pool.counter("reel_pool_worker_failure_total", "desync") >= 4.0);
+    // A fault is counted when its worker is gone.
+    pool.until_counted("reel_pool_worker_failure_total", "desync", 4.0)
+        .await;
     let next = pool.submit(1, "anything").await;
     assert_eq!(pool.end(next).await.status, JobStatus::Completed);
     pool.shut_down().await;
@@ -524,10 +301,10 @@ async fn a_repeated_finish_leaves_the_published_video_alone() {
 async fn no_encoder_outlives_the_attempt_that_it_was_started_for() {
     let dir = tempfile::tempdir().unwrap();
     let mut pool = Pool::start(dir.path()).await;
-    let marker = dir.path().join("crashed");
+    let marker = marks(dir.path()).join("crashed");
     // At step 9 of 10 the encoder waits already.
     let id = pool
-        .submit(0, &format!("late crash-once:{}", marker.display()))
+        .submit(0, &format!("crash@9 once:{}", marker.display()))
         .await;
     assert_eq!(pool.end(id).await.attempts, 2);
     let staging = dir.path().join("artifacts/.staging");

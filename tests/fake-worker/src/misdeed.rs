@@ -1,0 +1,251 @@
+//! What the prompt tells a worker to do wrong, one word each: `WORD[:ARGUMENT][@STEP]`, at step 2 unless it says
+//! otherwise. `once:PATH` makes all of them happen only if PATH does not exist, and makes it. An engine does not know
+//! its attempts: what is said about one takes the job's id as its argument, and means its first attempt.
+
+use reel_protocol::{
+    Attempt, Channel, FailureClass, FromWorker, MemoryUse, Pixels, Stage, Timings, ToWorker,
+};
+use reel_worker::EngineError;
+use rustix::process::{Signal, getpid, kill_process};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Steps that a million steps are.
+const MILLION: u32 = 1_000_000;
+/// Bytes that `eat` takes at a time.
+const BITE: usize = 8 << 20;
+
+/// One thing that goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Misdeed {
+    word: String,
+    argument: String,
+    /// The step at which it happens.
+    pub(crate) step: u32,
+}
+
+/// Everything that a prompt asks for.
+pub(crate) fn parse(prompt: &str) -> Vec<Misdeed> {
+    let mut misdeeds: Vec<_> = prompt.split_whitespace().map(Misdeed::parse).collect();
+    let once = misdeeds.iter().position(|misdeed| misdeed.word == "once");
+    if let Some(once) = once.map(|place| misdeeds.remove(place))
+        && is_done(&once.argument)
+    {
+        return Vec::new();
+    }
+    misdeeds
+}
+
+/// Whether a file is there already; it is now.
+pub(crate) fn is_done(path: &str) -> bool {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .is_err()
+}
+
+impl Misdeed {
+    fn parse(text: &str) -> Self {
+        let (text, step) = match text.rsplit_once('@') {
+            Some((text, step)) if step.parse::<u32>().is_ok() => (text, step.parse().unwrap_or(2)),
+            _ => (text, 2),
+        };
+        let (word, argument) = text.split_once(':').unwrap_or((text, ""));
+        Self {
+            word: word.into(),
+            argument: argument.into(),
+            step,
+        }
+    }
+
+    pub(crate) fn is(&self, word: &str) -> bool {
+        self.word == word
+    }
+
+    fn number(&self) -> Option<u64> {
+        self.argument.parse().ok()
+    }
+}
+
+/// Does it, in the middle of the step of an attempt.
+pub(crate) fn commit(
+    misdeed: &Misdeed,
+    channel: &Channel<ToWorker, FromWorker>,
+    video_bytes: usize,
+) -> Result<(), EngineError> {
+    let say = |message: FromWorker| channel.send(&message, None);
+    let attempt = || first_attempt(&misdeed.argument);
+    let raw = |bytes: &[u8]| {
+        let _ = rustix::net::send(channel, bytes, rustix::net::SendFlags::empty());
+    };
+    match misdeed.word.as_str() {
+        "crash" => {
+            eprintln!("last words");
+            std::process::abort();
+        }
+        "die" => die(misdeed.number().unwrap_or(9)),
+        "exit" => std::process::exit(misdeed.number().unwrap_or(3) as i32),
+        "stop" => {
+            let _ = kill_process(getpid(), Signal::STOP);
+        }
+        "hang" => for_ever(),
+        "deaf" => {
+            // SIGTERM is taken note of, and nothing follows from it.
+            let noted = Arc::new(AtomicBool::new(false));
+            let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, noted);
+        }
+        "close" => {
+            // The process lives on without it.
+            let _ = rustix::net::shutdown(channel, rustix::net::Shutdown::Both);
+            for_ever();
+        }
+        "oom" => return Err(fatal(FailureClass::Oom, "CUDA out of memory")),
+        "device" => {
+            return Err(fatal(
+                FailureClass::DeviceFatal,
+                "CUDA error: illegal address",
+            ));
+        }
+        "eat" => return Err(eat()),
+        "leak" => (0..misdeed.number().unwrap_or(50)).for_each(|_| {
+            if let Ok(file) = File::open("/dev/null") {
+                std::mem::forget(file);
+            }
+        }),
+        "fork" => fork(),
+        "babble" => raw(b"\xff\xff"),
+        "oversized" => raw(&vec![0; 70_000]),
+        "empty" => raw(b"\xff"),
+        "flood" => loop {
+            let _ = say(step_of(first_attempt(""), 1, 2));
+        },
+        "stale" => {
+            let _ = say(step_of(first_attempt(""), 1, 2));
+        }
+        "shout" => shout(misdeed.number().unwrap_or(1)),
+        "again" => {
+            let _ = say(FromWorker::Started { attempt: attempt() });
+        }
+        "backwards" => {
+            let _ = say(step_of(attempt(), 1, 10));
+        }
+        "million" => {
+            let _ = say(step_of(attempt(), 3, MILLION));
+        }
+        "hello" => {
+            let _ = say(FromWorker::Hello {
+                protocol: reel_protocol::VERSION,
+                pid: 1,
+            });
+        }
+        "pong" => {
+            let _ = say(FromWorker::Pong { nonce: 1 });
+        }
+        "unsealed" => {
+            let file = rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::CLOEXEC);
+            let file = File::from(file.map_err(|_| EngineError::soft("no memory"))?);
+            let _ = file.set_len(video_bytes as u64);
+            let _ = channel.send(&finished(attempt()), Some(file.as_fd()));
+        }
+        "naked" => {
+            let _ = say(finished(attempt()));
+        }
+        "finish-again" => {
+            let pixels = Pixels::new(&vec![0; video_bytes]);
+            let pixels = pixels.map_err(|_| EngineError::soft("no memory"))?;
+            let _ = channel.send(&finished(attempt()), Some(pixels.as_fd()));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Ends this process by a signal.
+pub(crate) fn die(signal: u64) -> ! {
+    let signal = i32::try_from(signal).ok().and_then(Signal::from_named_raw);
+    // The standard library's handler of SIGSEGV takes the first one, and then itself away.
+    loop {
+        let _ = kill_process(getpid(), signal.unwrap_or(Signal::KILL));
+    }
+}
+
+pub(crate) fn for_ever() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+fn fatal(class: FailureClass, message: &str) -> EngineError {
+    EngineError {
+        class,
+        message: message.into(),
+    }
+}
+
+/// Takes memory until there is no more, or until somebody notices.
+fn eat() -> EngineError {
+    let food = vec![1_u8; BITE];
+    let mut eaten: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let mut bite = Vec::new();
+        if bite.try_reserve_exact(BITE).is_err() {
+            return fatal(FailureClass::Oom, "cannot allocate memory");
+        }
+        bite.extend_from_slice(&food);
+        eaten.push(bite);
+    }
+}
+
+/// A grandchild in a session of its own, whose parent is gone at once.
+fn fork() {
+    let script = "setsid sleep 1000 < /dev/null > /dev/null 2>&1 &";
+    let _ = Command::new("sh").args(["-c", script]).status();
+}
+
+/// So many megabytes of output.
+fn shout(megabytes: u64) {
+    let line = format!("{}\n", "words and words ".repeat(63));
+    let mut out = std::io::stdout().lock();
+    for _ in 0..megabytes * 1_000_000 / line.len() as u64 {
+        if out.write_all(line.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Something takes its time.
+pub(crate) fn linger() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+fn step_of(attempt: Attempt, step: u32, of: u32) -> FromWorker {
+    FromWorker::Step {
+        attempt,
+        stage: Stage::Denoise,
+        step,
+        of,
+    }
+}
+
+fn finished(attempt: Attempt) -> FromWorker {
+    FromWorker::Finished {
+        attempt,
+        timings: Timings::default(),
+        memory: MemoryUse::default(),
+    }
+}
+
+/// The first attempt at a job; at one that nobody knows if none is named.
+fn first_attempt(job: &str) -> Attempt {
+    let number = u128::from_str_radix(job.trim_start_matches("video_"), 16).unwrap_or(0);
+    Attempt {
+        job: number.to_be_bytes(),
+        number: 1,
+    }
+}
