@@ -98,6 +98,29 @@ class Server:
         except urllib.error.HTTPError as error:
             return Answer(error.code, dict(error.headers), error.read())
 
+    def metric(self, name: str) -> float:
+        """The value of one line of the metrics."""
+        page = self.call("GET", "/metrics").body.decode()
+        lines = [line for line in page.splitlines() if line.startswith(name + " ")]
+        assert lines, f"{name} is not among the metrics"
+        return float(lines[0].rsplit(" ", 1)[1])
+
+    def content(self, video: str) -> bytes:
+        """The finished video."""
+        answer = self.call("GET", f"/v1/videos/{video}/content")
+        assert answer.status == 200, answer.body
+        return answer.body
+
+    def incident(self, video: str) -> dict[str, Any]:
+        """What is written down of the attempt that a dead worker had at a video."""
+
+        def look() -> dict | None:
+            files = sorted((self.data / "incidents").glob("*.json"), reverse=True)
+            had = [a for file in files for a in json.loads(file.read_text())["attempts"]]
+            return next((attempt for attempt in had if attempt["job"] == video), None)
+
+        return until(look, f"an incident with {video}")
+
     def create(self, **fields: Any) -> dict[str, Any]:
         """A new video."""
         answer = self.call("POST", "/v1/videos", {"prompt": PROMPT, **fields})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -36,8 +37,34 @@ def test_a_worker_killed_in_the_middle_of_a_job_still_ends_in_a_video(own_server
         os.kill(pid, signal.SIGKILL)
     ended = own_server.finish(video)
     assert (ended["status"], ended["attempts"]) == ("completed", 2), ended
-    metrics = own_server.call("GET", "/metrics").body.decode()
-    assert 'reel_pool_worker_failure_total{reason="crash"} 2' in metrics
+    assert own_server.metric('reel_pool_worker_failure_total{class="crash",reason="gen_eof"}') == 2
+
+
+def test_a_video_that_goes_on_after_a_death_is_the_one_of_an_undisturbed_run(
+    own_server: Server,
+) -> None:
+    settings = {"seed": 11, "num_inference_steps": 60}
+    undisturbed = own_server.create(**settings)["id"]
+    assert own_server.finish(undisturbed)["attempts"] == 1
+    expected = own_server.content(undisturbed)
+    chance = random.Random(os.environ.get("REEL_CHAOS_SEED", "reel"))
+    rounds = int(os.environ.get("REEL_CHAOS_RESUMES", "3"))
+    for number in range(rounds):
+        kill_at = chance.randrange(1, 60)
+        video = own_server.create(**settings)["id"]
+        seen = own_server.until_video(video, lambda now, at=kill_at: now["step"] >= at)
+        for pid in own_server.workers():
+            os.kill(pid, signal.SIGKILL)
+        ended = own_server.finish(video)
+        if ended["attempts"] == 1:
+            # It was through before the kill reached it.
+            continue
+        assert ended["status"] == "completed", ended
+        assert own_server.content(video) == expected, f"killed at step {seen['step']}"
+        had = own_server.incident(video)
+        assert had["checkpoint"] >= had["step"] - 1, f"more than a step was lost: {had}"
+        print(f"{number}: killed at {had['step']}, went on after {had['checkpoint']}")
+    assert own_server.metric("reel_pool_resumed_total") >= 1
 
 
 def test_a_killed_server_leaves_no_worker_and_loses_no_job(own_server: Server) -> None:
