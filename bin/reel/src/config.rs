@@ -7,7 +7,7 @@ use crate::scheduling::Scheduling;
 use crate::slots::Slots;
 use reel_gateway::GatewayConfig;
 use reel_process::Share;
-use reel_supervisor::Incidents;
+use reel_supervisor::{Incidents, Retention};
 use serde::Deserialize;
 use std::fs;
 use std::net::SocketAddr;
@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) scheduler: Scheduling,
     pub(crate) recording: Recording,
     pub(crate) incidents: IncidentSettings,
+    pub(crate) storage: StorageSettings,
     pub(crate) bake: Bake,
     pub(crate) media: Media,
     pub(crate) log: Log,
@@ -123,6 +124,20 @@ pub(crate) struct Recording {
     pub(crate) bytes_max: u64,
     /// Recordings that are kept; each start begins one.
     pub(crate) keep: usize,
+}
+
+/// `[storage]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StorageSettings {
+    /// Hours that a finished video is kept; 0: for ever.
+    pub(crate) video_ttl_h: u64,
+    /// Hours that the record of a job is kept after it ended; 0: for ever.
+    pub(crate) record_ttl_h: u64,
+    /// Free space below which videos are removed early, in MiB.
+    pub(crate) soft_free_mib: u64,
+    /// Free space below which no job is taken, in MiB.
+    pub(crate) hard_free_mib: u64,
 }
 
 /// `[incidents]`
@@ -238,6 +253,19 @@ impl Default for Recording {
             enabled: false,
             bytes_max: 256 * 1024 * 1024,
             keep: 4,
+        }
+    }
+}
+
+impl Default for StorageSettings {
+    fn default() -> Self {
+        let retention = Retention::default();
+        let hours = |ttl: Option<Duration>| ttl.map_or(0, |ttl| ttl.as_secs() / 3_600);
+        Self {
+            video_ttl_h: hours(retention.video_ttl),
+            record_ttl_h: hours(retention.record_ttl),
+            soft_free_mib: retention.soft_free_bytes >> 20,
+            hard_free_mib: retention.hard_free_bytes >> 20,
         }
     }
 }
@@ -411,6 +439,20 @@ impl Config {
             memory_bytes: Some(memory_bytes).filter(|bytes| *bytes > 0),
             nice: self.pool.worker_nice,
             ..Share::default()
+        }
+    }
+
+    /// How long videos and records are kept.
+    pub(crate) fn retention(&self) -> Retention {
+        let ttl = |hours: u64| {
+            let time = Duration::from_secs(hours.saturating_mul(3_600));
+            Some(time).filter(|time| !time.is_zero())
+        };
+        Retention {
+            video_ttl: ttl(self.storage.video_ttl_h),
+            record_ttl: ttl(self.storage.record_ttl_h),
+            soft_free_bytes: self.storage.soft_free_mib << 20,
+            hard_free_bytes: self.storage.hard_free_mib << 20,
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::config::{Config, Devices};
 use anyhow::Context;
 use reel_artifacts::Store;
+use reel_domain::JobStatus;
 use reel_journal::{JobRecord, Journal, Reader};
 use reel_process::{Cgroups, orphans, sandbox};
 use reel_supervisor::{Device, devices, memory};
@@ -61,7 +62,12 @@ pub(crate) fn open_storage(data_dir: &Path) -> anyhow::Result<Storage> {
     let (journal, reader) = Journal::open(&data_dir.join("journal.sqlite"))?;
     let store = Store::open(data_dir).with_context(named)?;
     let unfinished = reader.unfinished()?;
-    let swept = store.sweep(|id| matches!(reader.get(id), Ok(Some(_)) | Err(_)))?;
+    let swept = store.sweep(|id| match reader.get(id) {
+        // Its file went, or was about to.
+        Ok(Some(record)) => record.status != JobStatus::Expired,
+        Ok(None) => false,
+        Err(_) => true,
+    })?;
     tracing::debug!(?swept, "files of unknown jobs");
     let scratch_dir = data_dir.join("scratch");
     // The workers of the last run died with it; what they left is nobody's.

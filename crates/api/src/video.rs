@@ -136,6 +136,8 @@ pub struct Progress {
     pub attempts: u32,
     /// When it ended, in milliseconds since the Unix epoch.
     pub finished_at_ms: Option<u64>,
+    /// When its video is removed, or was, in milliseconds since the Unix epoch.
+    pub expires_at_ms: Option<u64>,
     /// Why it failed.
     pub failure: Option<Failure>,
     /// What the worker is doing.
@@ -163,7 +165,7 @@ impl VideoObject {
             progress: progress.percent,
             created_at: job.created_at_ms / 1_000,
             completed_at: finished_at_ms.map(|at_ms| at_ms / 1_000),
-            expires_at: None,
+            expires_at: progress.expires_at_ms.map(|at_ms| at_ms / 1_000),
             prompt: sampling.prompt.as_str().to_owned(),
             size: Size::from(shape).to_string(),
             seconds: seconds_text(shape, sampling.fps),

@@ -87,6 +87,17 @@ impl Store {
         })
     }
 
+    /// Space that is free for this user where the files lie, in bytes (statvfs(3)).
+    ///
+    /// # Errors
+    /// When the file system does not say.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        let videos = &self.directories.videos;
+        let space = rustix::fs::statvfs(videos).map_err(|errno| errno.into());
+        let space = space.map_err(failed("look at", videos))?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
     /// A place for an attempt to write its video.
     ///
     /// # Errors

@@ -162,17 +162,20 @@ pub enum FailureCode {
     Quarantined,
     /// It had not begun when its client's time was up.
     DeadlineExceeded,
+    /// Its video found no space on the server's disk.
+    StorageFull,
 }
 
 impl FailureCode {
     /// Every code, in a fixed order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::GenerationFailed,
         Self::WorkerLost,
         Self::EncodingFailed,
         Self::ShapeUnavailable,
         Self::Quarantined,
         Self::DeadlineExceeded,
+        Self::StorageFull,
     ];
 
     /// The name on the wire and in the journal.
@@ -185,6 +188,7 @@ impl FailureCode {
             Self::ShapeUnavailable => "shape_unavailable",
             Self::Quarantined => "quarantined",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::StorageFull => "storage_full",
         }
     }
 }

@@ -71,8 +71,13 @@ pub enum Rejection {
     #[error("the pool is overloaded; try again later")]
     Overloaded,
     /// The journal could not store the job.
-    #[error("the job could not be stored")]
+    #[error("the job could not be stored: the server's disk does not take it; try again later")]
     NotDurable,
+    /// The server's disk is all but full.
+    #[error(
+        "the server's disk is full: no new work is taken until there is space; finished videos can be downloaded and deleted"
+    )]
+    StorageFull,
 }
 
 impl Rejection {
@@ -92,6 +97,7 @@ impl Rejection {
             Self::Draining => "draining",
             Self::Overloaded => "overloaded",
             Self::NotDurable => "not_durable",
+            Self::StorageFull => "storage_full",
         }
     }
 }

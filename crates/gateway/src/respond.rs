@@ -112,6 +112,7 @@ impl ApiError {
             Self::WrongMethod => Mapping::new(S::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::UnknownVideo => Mapping::new(S::NOT_FOUND, "video_not_found").param("video_id"),
             Self::UnknownModel => Mapping::new(S::NOT_FOUND, "model_not_found").param("model"),
+            Self::NoContent(JobStatus::Expired) => Mapping::new(S::GONE, "video_expired"),
             Self::NoContent(status) => Mapping::new(S::NOT_FOUND, no_content_code(*status)),
             Self::RangeNotSatisfiable { .. } => {
                 Mapping::new(S::RANGE_NOT_SATISFIABLE, "range_not_satisfiable")
@@ -158,7 +159,8 @@ fn rejected(rejection: &Rejection) -> Mapping {
         }
         Rejection::BundleFailed(_) => to(S::SERVICE_UNAVAILABLE),
         Rejection::Overloaded => to(S::SERVICE_UNAVAILABLE).retry_after(RETRY_OVERLOADED),
-        Rejection::NotDurable => to(S::INSUFFICIENT_STORAGE),
+        Rejection::NotDurable => to(S::SERVICE_UNAVAILABLE).retry_after(RETRY_NOT_SERVING),
+        Rejection::StorageFull => to(S::INSUFFICIENT_STORAGE),
     }
 }
 

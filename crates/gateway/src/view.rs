@@ -28,6 +28,7 @@ pub(crate) fn accepted(job: Job, live: Option<JobProgress>) -> VideoObject {
         finished_at_ms: None,
         failure: None,
         video: None,
+        expires_at_ms: None,
     };
     video(record, live)
 }
@@ -38,6 +39,7 @@ fn live_progress(live: JobProgress) -> Progress {
         percent: live.percent(),
         attempts: live.attempt,
         finished_at_ms: None,
+        expires_at_ms: None,
         failure: None,
         stage: live.stage,
         step: live.step,
@@ -54,6 +56,7 @@ fn stored_progress(record: &JobRecord) -> Progress {
         percent: if completed { 100 } else { 0 },
         attempts: record.attempts,
         finished_at_ms: record.finished_at_ms,
+        expires_at_ms: record.expires_at_ms,
         failure: record.failure.clone(),
         stage: None,
         step: if completed { steps } else { 0 },

@@ -106,8 +106,51 @@ impl Reader {
     /// # Errors
     /// See [`ReadError`].
     pub fn unfinished(&self) -> Result<Vec<JobRecord>, ReadError> {
-        let sql = format!("SELECT {COLUMNS} FROM jobs WHERE finished_at_ms IS NULL ORDER BY id");
+        let sql =
+            format!("SELECT {COLUMNS} FROM jobs WHERE finished_at_ms IS NULL ORDER BY place, id");
         self.query(&sql, [])
+    }
+
+    /// The completed job whose video is to be removed first, and when, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn first_to_expire(&self) -> Result<Option<(JobId, u64)>, ReadError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM jobs WHERE status = 'completed' AND expires_at_ms IS NOT NULL \
+             ORDER BY expires_at_ms LIMIT 1"
+        );
+        let first = self.query(&sql, [])?.pop();
+        Ok(first.and_then(|record| Some((record.job.id, record.expires_at_ms?))))
+    }
+
+    /// When the job ended that ended first and has no video any more, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn first_end(&self) -> Result<Option<u64>, ReadError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM jobs WHERE finished_at_ms IS NOT NULL AND status <> 'completed' \
+             ORDER BY finished_at_ms LIMIT 1"
+        );
+        let first = self.query(&sql, [])?.pop();
+        Ok(first.and_then(|record| record.finished_at_ms))
+    }
+
+    /// Jobs that ended before a time (in milliseconds since the Unix epoch), at most so many. A video that is not
+    /// expired keeps its job.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn ended_before(&self, at_ms: u64, limit: usize) -> Result<Vec<JobId>, ReadError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM jobs WHERE finished_at_ms < ?1 AND status <> 'completed' \
+             ORDER BY finished_at_ms LIMIT ?2"
+        );
+        let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let records = self.query(&sql, (at_ms, limit))?;
+        Ok(records.into_iter().map(|record| record.job.id).collect())
     }
 
     fn query(&self, sql: &str, parameters: impl Params) -> Result<Vec<JobRecord>, ReadError> {

@@ -25,6 +25,8 @@ pub struct JobRecord {
     pub failure: Option<Failure>,
     /// The published video of a completed job.
     pub video: Option<VideoMeta>,
+    /// When that is removed, in milliseconds since the Unix epoch; `None`: never.
+    pub expires_at_ms: Option<u64>,
 }
 
 /// The end of a job.
@@ -36,6 +38,8 @@ pub struct Ending {
     pub finished_at_ms: u64,
     /// The published video, if there is one.
     pub video: Option<VideoMeta>,
+    /// When that is to be removed, in milliseconds since the Unix epoch; `None`: never.
+    pub expires_at_ms: Option<u64>,
 }
 
 /// What is known about a published video.
@@ -58,7 +62,7 @@ pub struct RowError {
 /// The columns that [`JobRecord::from_row`] reads.
 pub(crate) const COLUMNS: &str = "id, model, width, height, frames, mode, conditioning_frames, prompt, \
     negative_prompt, seed, steps, guidance, fps, tenant, priority, alone, begin_by_ms, created_at_ms, status, attempts, \
-    started_at_ms, finished_at_ms, failure_code, failure_message, video_bytes, video_sha256";
+    started_at_ms, finished_at_ms, failure_code, failure_message, video_bytes, video_sha256, expires_at_ms";
 
 impl JobRecord {
     pub(crate) fn from_row(row: &Row<'_>) -> Result<Self, RowError> {
@@ -70,6 +74,7 @@ impl JobRecord {
             finished_at_ms: optional_number(row, "finished_at_ms")?,
             failure: failure(row)?,
             video: video(row)?,
+            expires_at_ms: optional_number(row, "expires_at_ms")?,
         })
     }
 }

@@ -14,10 +14,11 @@ pub(crate) const BUSY_DEADLINE: Duration = Duration::from_secs(5);
 const APPLICATION_ID: i64 = 0x5265_656c;
 
 /// One script per version; the file's `user_version` counts how many were run.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_jobs.sql"),
     include_str!("migrations/0002_sharing.sql"),
     include_str!("migrations/0003_begin_by.sql"),
+    include_str!("migrations/0004_expiry.sql"),
 ];
 
 /// Why the journal cannot be used. Each message says what to do.

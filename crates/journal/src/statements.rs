@@ -1,4 +1,4 @@
-//! The four writes, each as one statement on the writing connection.
+//! The writes, each as one statement on the writing connection.
 
 use crate::record::{Ending, VideoMeta};
 use crate::writer::WriteError;
@@ -10,10 +10,10 @@ pub(crate) fn insert(connection: &Connection, job: &Job) -> Result<(), WriteErro
     let mut statement = connection.prepare_cached(
         "INSERT INTO jobs (id, model, width, height, frames, mode, conditioning_frames, prompt, \
          negative_prompt, seed, steps, guidance, fps, tenant, priority, alone, begin_by_ms, created_at_ms, status, \
-         attempts) VALUES (:id, :model, :width, :height, :frames, :mode, :conditioning_frames, :prompt, \
+         attempts, place) VALUES (:id, :model, :width, :height, :frames, :mode, :conditioning_frames, :prompt, \
          :negative_prompt, :seed, :steps, :guidance, :fps, :tenant, :priority, :alone, :begin_by_ms, \
          :created_at_ms, \
-         'queued', 0)",
+         'queued', 0, (SELECT coalesce(max(place), 0) + 1 FROM jobs))",
     )?;
     let (shape, sampling) = (job.bundle.shape, &job.sampling);
     let inserted = statement.execute(named_params! {
@@ -84,7 +84,8 @@ pub(crate) fn finish(
         .prepare_cached(
             "UPDATE jobs SET status = :status, attempts = :attempts, finished_at_ms = :finished_at_ms, \
              failure_code = :failure_code, failure_message = :failure_message, \
-             video_bytes = :video_bytes, video_sha256 = :video_sha256 WHERE id = :id",
+             video_bytes = :video_bytes, video_sha256 = :video_sha256, \
+             expires_at_ms = :expires_at_ms WHERE id = :id",
         )?
         .execute(named_params! {
             ":id": id.as_bytes(),
@@ -94,9 +95,23 @@ pub(crate) fn finish(
             ":failure_code": failure.map(|failure| failure.code.as_str()),
             ":failure_message": failure.map(|failure| failure.message.as_str()),
             ":video_bytes": video.map(|video| signed(video.bytes)),
+            ":expires_at_ms": ending.expires_at_ms.filter(|_| video.is_some()).map(signed),
             ":video_sha256": video.map(|VideoMeta { sha256, .. }| sha256.as_str()),
         })?;
     Ok(())
+}
+
+/// A video's time is up. What is known of it stays.
+pub(crate) fn expire(connection: &Connection, id: JobId) -> Result<(), WriteError> {
+    let expired = connection
+        .prepare_cached(
+            "UPDATE jobs SET status = 'expired' WHERE id = ?1 AND status = 'completed'",
+        )?
+        .execute([id.as_bytes()])?;
+    match expired {
+        0 => Err(WriteError::Unknown(id)),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn delete(connection: &Connection, id: JobId) -> Result<(), WriteError> {

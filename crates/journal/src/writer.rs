@@ -6,7 +6,7 @@ use crate::record::Ending;
 use crate::schema::{self, OpenError};
 use crate::statements;
 use reel_domain::{Job, JobId, JobStatus};
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use std::fs::File;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -47,6 +47,18 @@ pub enum WriteError {
     Closed,
 }
 
+impl WriteError {
+    /// The disk (or the quota) is full.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        let code = match self {
+            Self::Storage(error) => error.sqlite_error_code(),
+            _ => None,
+        };
+        code == Some(ErrorCode::DiskFull)
+    }
+}
+
 impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Storage(Arc::new(error))
@@ -79,6 +91,7 @@ enum Write {
     Insert(Box<Job>),
     SetStatus(JobId, u32, JobStatus),
     Finish(JobId, u32, Ending),
+    Expire(JobId),
     Delete(JobId),
 }
 
@@ -132,6 +145,11 @@ impl Journal {
         done: impl FnOnce(Result<(), WriteError>) + Send + 'static,
     ) {
         self.write(Write::Finish(id, attempt, ending), done);
+    }
+
+    /// A completed job's video is about to be removed. A job that is not completed gets [`WriteError::Unknown`].
+    pub fn expire(&self, id: JobId, done: impl FnOnce(Result<(), WriteError>) + Send + 'static) {
+        self.write(Write::Expire(id), done);
     }
 
     /// Forgets a job.
@@ -261,6 +279,7 @@ fn apply(connection: &Connection, write: &Write) -> Result<(), WriteError> {
             statements::set_status(connection, *id, *attempt, *status)
         }
         Write::Finish(id, attempt, ending) => statements::finish(connection, *id, *attempt, ending),
+        Write::Expire(id) => statements::expire(connection, *id),
         Write::Delete(id) => statements::delete(connection, *id),
     }
 }

@@ -113,6 +113,7 @@ fn completed() -> Ending {
             bytes: 12_345,
             sha256: "ab".repeat(32),
         }),
+        expires_at_ms: Some(1_800_000_500_000),
     }
 }
 
@@ -125,6 +126,7 @@ fn failed() -> Ending {
         outcome: Outcome::Failed(failure),
         finished_at_ms: 1_800_000_000_000,
         video: None,
+        expires_at_ms: Some(1_800_000_500_000),
     }
 }
 
@@ -162,8 +164,8 @@ fn what_was_answered_is_there_after_a_restart_and_only_the_unfinished_is_taken_u
     let fixture = fixture.restart();
     let unfinished = fixture.reader.unfinished().unwrap();
     let ids: Vec<_> = unfinished.iter().map(|record| record.job.id).collect();
-    assert_eq!(ids, [running, queued], "oldest first");
-    assert_eq!(unfinished[0].attempts, 2);
+    assert_eq!(ids, [queued, running], "oldest first");
+    assert_eq!(unfinished[1].attempts, 2);
     assert_eq!(fixture.get(over).video, completed().video);
     assert_eq!(
         fixture.get(lost).failure.unwrap().code,
@@ -447,4 +449,44 @@ fn nobody_but_the_owner_reads_the_files() {
         let mode = entry.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{:?}", entry.path());
     }
+}
+
+#[test]
+fn unfinished_jobs_come_in_the_order_of_acceptance_whatever_the_clock_did() {
+    let fixture = Fixture::new();
+    // Ids are made of the time: this one was turned back in between.
+    let ids = [3, 1, 2].map(|number| fixture.insert(number));
+    let unfinished = fixture.restart().reader.unfinished().unwrap();
+    let found: Vec<_> = unfinished.into_iter().map(|record| record.job.id).collect();
+    assert_eq!(found, ids);
+}
+
+#[test]
+fn a_video_expires_once_and_its_job_is_remembered() {
+    let fixture = Fixture::new();
+    let [done, running] = [1, 2].map(|number| fixture.insert(number));
+    fixture.finish(done, 1, completed()).unwrap();
+    let first = fixture.reader.first_to_expire().unwrap();
+    assert_eq!(first, Some((done, 1_800_000_500_000)));
+    let expire = |id| wait(|done| fixture.journal.expire(id, done));
+    expire(done).unwrap();
+    assert!(matches!(expire(done), Err(WriteError::Unknown(_))));
+    assert!(matches!(expire(running), Err(WriteError::Unknown(_))));
+    let record = fixture.get(done);
+    assert_eq!(record.status, JobStatus::Expired);
+    assert!(record.video.is_some(), "what it was stays known");
+    assert_eq!(fixture.reader.first_to_expire().unwrap(), None);
+}
+
+#[test]
+fn what_ended_long_ago_is_found_unless_its_video_is_kept() {
+    let fixture = Fixture::new();
+    let [kept, gone, running] = [1, 2, 3].map(|number| fixture.insert(number));
+    fixture.finish(kept, 1, completed()).unwrap();
+    fixture.finish(gone, 1, failed()).unwrap();
+    let _ = running;
+    let ended = |at_ms| fixture.reader.ended_before(at_ms, 10).unwrap();
+    assert_eq!(ended(1_800_000_000_000), []);
+    assert_eq!(ended(1_800_000_000_001), [gone]);
+    assert_eq!(fixture.reader.first_end().unwrap(), Some(1_800_000_000_000));
 }

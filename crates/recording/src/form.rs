@@ -222,6 +222,7 @@ enum InputForm {
     },
     Timeout,
     Order(#[serde(with = "OrderForm")] Order),
+    Configure(#[serde(with = "boxed")] Box<Config>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -627,6 +628,19 @@ mod weights {
             .map(|(name, weight)| Ok((name.parse()?, weight)));
         let parsed: Result<Weights, reel_domain::tenant::TenantNameError> = parsed.collect();
         parsed.map_err(D::Error::custom)
+    }
+}
+
+mod boxed {
+    use super::{Config, ConfigForm};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Error> {
+        ConfigForm::serialize(config, to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Box<Config>, D::Error> {
+        ConfigForm::deserialize(from).map(Box::new)
     }
 }
 

@@ -161,6 +161,7 @@ fn every_input() -> Vec<Input> {
             result: Err(failure),
         },
         Input::Timeout,
+        Input::Configure(Box::default()),
         Input::Order(Order::Drain),
         Input::Order(Order::Halt),
         Input::Order(Order::Cordon(DeviceId(0))),

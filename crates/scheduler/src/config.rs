@@ -167,6 +167,19 @@ impl Default for Config {
 }
 
 impl Config {
+    /// These bounds, but for those that a running machine cannot change: its spare slots, the windows of its line and
+    /// its seed.
+    #[must_use]
+    pub fn keeping_the_frame_of(self, running: &Self) -> Self {
+        Self {
+            standby: running.standby,
+            look_past_max: running.look_past_max,
+            class_overtakes_max: running.class_overtakes_max,
+            seed: running.seed,
+            ..self
+        }
+    }
+
     /// The pause of a worker's slot before the respawn that follows `failures` deaths in a row.
     #[must_use]
     pub fn backoff(&self, failures: u32, worker: WorkerId) -> Duration {

@@ -1,6 +1,7 @@
 //! Everything that can happen to the pool, as data. A recorded stream of inputs replays decision for decision.
 
 use crate::command::WorkerId;
+use crate::config::Config;
 use crate::watchdog::Mark;
 use crate::work::{RequestDigest, Work};
 use reel_domain::{AttemptId, BootPhase, BundleKey, DeviceId, Failure, Fault, JobId, Mode, SlotId};
@@ -55,6 +56,9 @@ pub enum Input {
     Timeout,
     /// An operator wants something.
     Order(Order),
+    /// An operator has changed the bounds. What the machine was built with stays as it is:
+    /// [`Config::keeping_the_frame_of`].
+    Configure(Box<Config>),
 }
 
 /// Sizes of batches that step times are kept for.

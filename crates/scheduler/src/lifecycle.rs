@@ -475,7 +475,7 @@ impl Scheduler {
         }
     }
 
-    fn price_again(&mut self) {
+    pub(crate) fn price_again(&mut self) {
         for index in 0..self.slots.len() {
             if let Some(bundle) = self.slots[index].ready().map(|ready| ready.bundle) {
                 let price = self.price(bundle);

@@ -131,6 +131,7 @@ impl Scheduler {
             Input::Encoded { attempt, result } => self.encoded(attempt, result),
             Input::Timeout => self.timeout(now),
             Input::Order(order) => self.obey(order, now),
+            Input::Configure(config) => self.configure(*config),
         }
         self.settle(now);
         debug_assert!(
@@ -175,6 +176,22 @@ impl Scheduler {
         self.parked.retain(|(bundle, _), _| *bundle != place);
         parked.into_iter().for_each(|id| self.enqueue(id));
         (self.claims_due, self.fill_due) = (true, true);
+    }
+
+    /// New bounds hold from now on; timers that are armed already go off as they were set.
+    fn configure(&mut self, config: Config) {
+        self.config = config.keeping_the_frame_of(&self.config);
+        let specs: Vec<_> = self.devices.iter().map(|device| device.spec).collect();
+        self.caps = caps(&self.config, &specs, &self.menu);
+        for place in self.menu.indices() {
+            let bundle = &mut self.menu[place];
+            bundle.pinned = self.config.pinned.contains(&bundle.key);
+            self.touched.insert(place);
+        }
+        // A worker that could carry more, or less, is good for something else.
+        self.places = self.places_anew();
+        self.price_again();
+        (self.claims_due, self.fill_due, self.reserved_due) = (true, true, true);
     }
 
     // --- time ---

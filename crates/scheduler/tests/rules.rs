@@ -505,3 +505,30 @@ fn what_a_worker_says_of_a_strangers_attempt_does_not_count() {
             .carries(reel_scheduler::WorkerId(1), attempt(1, 1))
     );
 }
+
+#[test]
+fn bounds_can_be_changed_while_the_machine_runs() {
+    let mut bench = Bench::two_hot(2);
+    bench.submit(1, &menu()[0]);
+    bench.commands();
+    let one = Config {
+        queue_jobs_max: 1,
+        ..unbatched()
+    };
+    bench.put(Input::Configure(Box::new(one.clone())));
+    let refused = bench.refusal(job(2, &menu()[0]));
+    assert!(matches!(
+        refused,
+        Some(Rejection::QueueFull { limit: 1, .. })
+    ));
+    let three = Config {
+        queue_jobs_max: 3,
+        batch_max: 2,
+        ..one
+    };
+    bench.put(Input::Configure(Box::new(three)));
+    bench.started(0, attempt(1, 1));
+    bench.submit(2, &menu()[0]);
+    let joined = short(&bench.commands());
+    assert!(joined.contains(&"generate w0 2/1".into()), "{joined:?}");
+}

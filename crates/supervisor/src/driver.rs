@@ -14,12 +14,13 @@ use crate::jobs::Jobs;
 use crate::memory::DeviceMemory;
 use crate::metrics::{Metrics, MetricsError};
 use crate::profiles::Profiles;
+use crate::retention::{Keeper, Retention};
 use crate::work::work;
 use crate::workers::Workers;
 use prometheus::Registry;
 use reel_artifacts::Store;
 use reel_domain::{AttemptId, BundleKey, JobId};
-use reel_journal::{Ending, JobRecord, Journal, VideoMeta};
+use reel_journal::{Ending, JobRecord, Journal, Reader, VideoMeta};
 use reel_media::Ffmpeg;
 use reel_pool::handle::POOL_REQUESTS_MAX;
 use reel_pool::{JobBoard, PoolHandle, PoolRequest, PoolState};
@@ -32,7 +33,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Every so many events a waiting request goes first, however many events of workers wait.
 const REQUEST_TURN: u32 = 64;
@@ -56,8 +57,12 @@ pub struct Parts {
     pub drain_grace: Duration,
     /// The durable jobs.
     pub journal: Journal,
+    /// The durable jobs, to be read.
+    pub reader: Reader,
     /// The videos.
     pub store: Store,
+    /// How long they are kept.
+    pub retention: Retention,
     /// The encoder.
     pub ffmpeg: Ffmpeg,
     /// The parent of every worker.
@@ -170,6 +175,10 @@ pub struct Supervisor {
     pub(crate) scratch_dir: PathBuf,
     pub(crate) journal: Journal,
     pub(crate) store: Store,
+    pub(crate) retention: Retention,
+    keeper: Option<Keeper>,
+    /// Tells the keeper that space was taken, or is short.
+    pub(crate) space: Arc<Notify>,
     pub(crate) ffmpeg: Ffmpeg,
     pub(crate) spawner: Spawner,
     pub(crate) metrics: Metrics,
@@ -216,7 +225,13 @@ impl Supervisor {
         let recorder = parts
             .record
             .and_then(|(path, bytes_max)| record(&path, &header, bytes_max));
+        let space = Arc::new(Notify::new());
+        let kept = (parts.journal.clone(), parts.reader, parts.store.clone());
+        let keeper = Keeper::new(parts.retention.clone(), kept, Arc::clone(&space));
         let mut supervisor = Self {
+            keeper: Some(keeper),
+            space,
+            retention: parts.retention,
             decided: VecDeque::new(),
             recorder,
             scheduler: Scheduler::new(parts.config, &specs, parts.menu.clone()),
@@ -281,6 +296,7 @@ impl Supervisor {
     /// Runs until it was asked to end and everything has.
     pub async fn run(mut self) {
         let strays = tokio::spawn(self.spawner.clone().reap_strays());
+        let keeper = self.keeper.take().map(|keeper| tokio::spawn(keeper.run()));
         loop {
             let now = Instant::now();
             while let Some(command) = self.decided.pop_front() {
@@ -293,7 +309,9 @@ impl Supervisor {
             let event = self.next_event().await;
             self.apply(event, Instant::now());
         }
-        strays.abort();
+        for task in keeper.into_iter().chain([strays]) {
+            task.abort();
+        }
         self.learn_all();
         self.profiles.save()();
         self.journal.close();

@@ -5,8 +5,9 @@ use crate::driver::Supervisor;
 use crate::encode;
 use crate::event::{BakedBundle, BundleNews, Event};
 use crate::workers::{Conversation, Process, Wanted, Worker, spoken};
+use reel_artifacts::Store;
 use reel_domain::{
-    AttemptId, Breach, BundleKey, Fault, Job, JobId, JobStatus, Mode, Outcome, SlotId,
+    AttemptId, Breach, BundleKey, Fault, Job, JobId, JobStatus, Mode, Outcome, Rejection, SlotId,
 };
 use reel_journal::Ending;
 use reel_process::{LaunchSpec, Sandbox, SendError, Share, affinity};
@@ -73,19 +74,15 @@ impl Supervisor {
             self.store.clone(),
             self.events.clone(),
         );
-        tokio::task::spawn_blocking(move || {
-            let put = match given.is_empty() {
-                true => Ok(()),
-                false => store.put_given(id, &given),
-            };
-            match put {
-                Ok(()) => journal.insert(&job, move |result| {
-                    let result = result.map_err(|error| error.to_string());
-                    let _ = events.blocking_send(Event::Stored(id, result));
-                }),
-                Err(error) => {
-                    let _ = events.blocking_send(Event::Stored(id, Err(error.to_string())));
-                }
+        let hard = self.retention.hard_free_bytes;
+        tokio::task::spawn_blocking(move || match keep_given(&store, id, &given, hard) {
+            Ok(()) => journal.insert(&job, move |result| {
+                let result =
+                    result.map_err(|error| not_stored(id, &error, error.is_out_of_space()));
+                let _ = events.blocking_send(Event::Stored(id, result));
+            }),
+            Err(rejection) => {
+                let _ = events.blocking_send(Event::Stored(id, Err(rejection)));
             }
         });
     }
@@ -464,10 +461,12 @@ impl Supervisor {
             number: attempt,
         });
         let video = self.published.remove(&id);
+        let finished_at_ms = now_ms();
         let ending = Ending {
             outcome,
-            finished_at_ms: now_ms(),
+            finished_at_ms,
             video,
+            expires_at_ms: self.retention.expires_at_ms(finished_at_ms),
         };
         self.endings.insert(id, (attempt, ending));
         self.store_ending(id);
@@ -522,6 +521,33 @@ fn item(job: &Job) -> Item {
         guidance: sampling.guidance.value(),
         fps: sampling.fps.value(),
         conditioning_frames: job.conditioning_frames,
+    }
+}
+
+/// Puts the given frames of a job where its workers find them, if there is space for more work at all.
+fn keep_given(
+    store: &Store,
+    id: JobId,
+    given: &[u8],
+    hard_free_bytes: u64,
+) -> Result<(), Rejection> {
+    // A file system that does not say how full it is will say so when it is written to.
+    if store.free_bytes().is_ok_and(|free| free < hard_free_bytes) {
+        tracing::error!(job = %id, hard_free_bytes, "a job is refused: the disk is full");
+        return Err(Rejection::StorageFull);
+    }
+    if given.is_empty() {
+        return Ok(());
+    }
+    let kept = store.put_given(id, given);
+    kept.map_err(|error| not_stored(id, &error, error.is_out_of_space()))
+}
+
+fn not_stored(id: JobId, error: &dyn std::error::Error, out_of_space: bool) -> Rejection {
+    tracing::error!(job = %id, error = encode::chain(error), "a job could not be stored");
+    match out_of_space {
+        true => Rejection::StorageFull,
+        false => Rejection::NotDurable,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Most of the time of a short encoding is the start of the program, so it is started while the last steps are
 //! still being computed.
 
-use reel_artifacts::{Staging, Store};
+use reel_artifacts::{Staging, Store, StoreError};
 use reel_domain::{AttemptId, Failure, FailureCode, Fps, Shape};
 use reel_journal::VideoMeta;
 use reel_media::{Encoder, Ffmpeg};
@@ -13,6 +13,9 @@ use std::fs::File;
 /// Larger videos are read by the encoder straight from their memory file: beside their length, the start of
 /// the program does not count, and a copy through a pipe would.
 const PREPARED_VIDEO_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// With less space than this a disk is full.
+const FULL_BYTES: u64 = 1 << 20;
 
 /// An encoder that has started before its frames exist, and where it will write.
 #[derive(Debug)]
@@ -34,10 +37,11 @@ pub(crate) async fn prepare(
     shape: Shape,
     fps: Fps,
 ) -> Result<Prepared, Failure> {
-    let staging = blocking(move || store.stage(attempt.job, attempt.number)).await?;
+    let stage = store.clone();
+    let staging = blocking(move || stage.stage(attempt.job, attempt.number)).await?;
     let encoder = ffmpeg
         .prepare(shape, fps, staging.path())
-        .map_err(|error| failed(attempt, &error))?;
+        .map_err(|error| failed(attempt, &error, &store))?;
     Ok(Prepared { encoder, staging })
 }
 
@@ -57,7 +61,7 @@ pub(crate) async fn publish_video(
             let stage = store.clone();
             let staging = blocking(move || stage.stage(attempt.job, attempt.number)).await?;
             let encoded = ffmpeg.encode(frames, shape, fps, staging.path()).await;
-            encoded.map_err(|error| failed(attempt, &error))?;
+            encoded.map_err(|error| failed(attempt, &error, &store))?;
             staging
         }
     };
@@ -85,31 +89,43 @@ async fn early(attempt: AttemptId, frames: &File, prepared: Option<Prepared>) ->
 }
 
 /// Runs file work off the loop.
-async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Failure>
-where
-    T: Send + 'static,
-    E: std::error::Error + Send + Sync + 'static,
-{
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(not_stored(&error)),
-        Err(error) => Err(not_stored(&error)),
+        Ok(Err(error)) => Err(not_stored(&error, error.is_out_of_space())),
+        Err(error) => Err(not_stored(&error, false)),
     }
 }
 
-fn failed(attempt: AttemptId, error: &dyn std::error::Error) -> Failure {
+/// The encoder does not say why it could not write; the disk does.
+fn failed(attempt: AttemptId, error: &dyn std::error::Error, store: &Store) -> Failure {
     tracing::error!(%attempt, error = %chain(error), "the video could not be encoded");
+    if store.free_bytes().is_ok_and(|free| free < FULL_BYTES) {
+        return no_space();
+    }
     Failure {
         code: FailureCode::EncodingFailed,
         message: "the video could not be encoded".into(),
     }
 }
 
-fn not_stored(error: &dyn std::error::Error) -> Failure {
+fn not_stored(error: &dyn std::error::Error, out_of_space: bool) -> Failure {
     tracing::error!(error = %chain(error), "the video could not be stored");
+    if out_of_space {
+        return no_space();
+    }
     Failure {
         code: FailureCode::EncodingFailed,
         message: "the video could not be stored".into(),
+    }
+}
+
+fn no_space() -> Failure {
+    Failure {
+        code: FailureCode::StorageFull,
+        message: "the video found no space on the server's disk".into(),
     }
 }
 

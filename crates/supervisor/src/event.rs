@@ -1,7 +1,7 @@
 //! Everything that can wake the loop. One look tells.
 
 use crate::encode::Prepared;
-use reel_domain::{AttemptId, BundleKey, Failure, JobId, Mode};
+use reel_domain::{AttemptId, BundleKey, Failure, JobId, Mode, Rejection};
 use reel_journal::{VideoMeta, WriteError};
 use reel_pool::PoolRequest;
 use reel_process::{Exit, ProcessEvent, SpawnerError, WorkerProcess};
@@ -18,7 +18,7 @@ pub(crate) enum Event {
     /// The gateway asks.
     Request(PoolRequest),
     /// The journal has stored a new job, or could not.
-    Stored(JobId, Result<(), String>),
+    Stored(JobId, Result<(), Rejection>),
     /// A bundle of the menu changed.
     Bundle(BundleKey, BundleNews),
     /// A process was started, or could not be.

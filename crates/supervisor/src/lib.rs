@@ -8,6 +8,7 @@
 //! - `workers`: the processes, and what their messages mean to the scheduler
 //! - `jobs`: living jobs as their clients see them
 //! - `deaths`, [`incidents`], `checkpoints`: what remains of a worker, for the operator and for its jobs
+//! - [`retention`]: how long videos and rows are kept, and what happens when the disk is full
 //! - `encode`: frames to a published video
 //! - `publish`: the pool's picture for probes and pages
 //! - `metrics`: the pool in numbers
@@ -29,6 +30,7 @@ mod metrics;
 mod profiles;
 mod publish;
 mod reactions;
+pub mod retention;
 mod work;
 mod workers;
 
@@ -40,3 +42,4 @@ pub use incidents::{Incident, Incidents};
 pub use memory::{DeviceMemory, DriverMemory};
 pub use metrics::MetricsError;
 pub use profiles::Profiles;
+pub use retention::Retention;

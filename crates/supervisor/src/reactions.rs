@@ -72,16 +72,16 @@ impl Supervisor {
         self.decide(Input::Submit(work), now);
     }
 
-    fn stored(&mut self, id: JobId, result: Result<(), String>, now: Instant) {
-        match &result {
+    fn stored(&mut self, id: JobId, result: Result<(), Rejection>, now: Instant) {
+        let durable = result.is_ok();
+        match result {
             Ok(()) => self.jobs.stored(id),
-            Err(error) => {
-                tracing::error!(job = %id, error, "a job could not be stored");
-                self.jobs.refused(id, Rejection::NotDurable);
+            Err(rejection) => {
+                self.space.notify_one();
+                self.jobs.refused(id, rejection);
             }
         }
         self.queue_moved = true;
-        let durable = result.is_ok();
         self.decide(Input::Stored { id, durable }, now);
     }
 
@@ -486,6 +486,7 @@ impl Supervisor {
         if status != JobStatus::Completed {
             self.remove_files(id);
         }
+        self.space.notify_one();
         tracing::info!(job = %id, %status, took_ms = took.as_millis(), "the job has ended");
     }
 

@@ -11,8 +11,8 @@ use reel_pool::{JobProgress, PoolHandle, Submission};
 use reel_process::Spawner;
 use reel_scheduler::Config;
 use reel_supervisor::{
-    BakedBundle, BundleNews, DriverMemory, Incidents, Parts, Supervisor, SupervisorHandle,
-    WorkerProgram,
+    BakedBundle, BundleNews, DriverMemory, Incidents, Parts, Retention, Supervisor,
+    SupervisorHandle, WorkerProgram,
 };
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -32,7 +32,7 @@ impl Running {
     /// Starts it with the first bundle, and waits until that is hot.
     pub(crate) async fn start(setting: &Setting, config: Config) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let (journal, _reader) = Journal::open(&dir.path().join("journal.sqlite"))?;
+        let (journal, reader) = Journal::open(&dir.path().join("journal.sqlite"))?;
         let bundle = &setting.bundles[0];
         let key = BundleKey {
             model: setting.model.menu.name.clone(),
@@ -52,6 +52,8 @@ impl Running {
             scratch_dir: dir.path().join("scratch"),
             drain_grace: std::time::Duration::from_secs(10),
             journal,
+            reader,
+            retention: Retention::default(),
             store: store.clone(),
             ffmpeg: Ffmpeg::locate(None)?,
             spawner: Spawner::start(None)?,

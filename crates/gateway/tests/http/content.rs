@@ -131,3 +131,21 @@ async fn only_the_video_itself_is_a_variant() {
     let answer = server.get(&format!("{path}?variant=thumbnail")).await;
     assert_eq!(answer.error(400, "invalid_value")["param"], "variant");
 }
+
+#[tokio::test]
+async fn an_expired_video_is_gone_and_says_so() {
+    let server = Server::new();
+    let id = server.job().await;
+    server.pool.complete(id, VIDEO).await;
+    let video = server.get(&format!("/v1/videos/{id}")).await.json();
+    assert_eq!(video["expires_at"], 1_800_000_500);
+    server.pool.expire(id).await;
+    let error = server.get(&path(id)).await.error(410, "video_expired");
+    assert!(error["message"].as_str().unwrap().contains("time was up"));
+    let video = server.get(&format!("/v1/videos/{id}")).await.json();
+    assert_eq!(
+        (&video["status"], &video["status_detail"]),
+        (&"failed".into(), &"expired".into())
+    );
+    assert_eq!(video["error"]["code"], "expired");
+}

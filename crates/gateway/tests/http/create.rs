@@ -257,7 +257,8 @@ async fn every_rejection_has_its_status() {
         (Rejection::Overloaded, 503, Some("1")),
         (Rejection::BundleUnknown(bundle()), 400, None),
         (unsupported, 400, None),
-        (Rejection::NotDurable, 507, None),
+        (Rejection::NotDurable, 503, Some("10")),
+        (Rejection::StorageFull, 507, None),
     ] {
         *server.pool.rejection.lock().unwrap() = Some(rejection.clone());
         let answer = server.create(&json!({"prompt": "a"})).await;

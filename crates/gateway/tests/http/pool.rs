@@ -82,6 +82,12 @@ impl TestPool {
         self.end(id, Outcome::Completed, Some(video)).await;
     }
 
+    /// The time of a completed job's video is up.
+    pub(crate) async fn expire(&self, id: JobId) {
+        written(|done| self.journal.expire(id, done)).await.unwrap();
+        self.store.remove(id).unwrap();
+    }
+
     pub(crate) async fn fail(&self, id: JobId) {
         let failure = Failure {
             code: FailureCode::WorkerLost,
@@ -96,6 +102,7 @@ impl TestPool {
             outcome,
             finished_at_ms: 1_800_000_000_999,
             video,
+            expires_at_ms: Some(1_800_000_500_000),
         };
         written(|done| self.journal.finish(id, 1, ending, done))
             .await

@@ -10,8 +10,8 @@ use reel_process::orphans::marker_prefix;
 use reel_process::{Cgroups, Share, Spawner};
 use reel_scheduler::Config;
 use reel_supervisor::{
-    BakedBundle, BundleNews, Device, DeviceMemory, DriverMemory, Incidents, Parts, Supervisor,
-    SupervisorHandle, WorkerProgram,
+    BakedBundle, BundleNews, Device, DeviceMemory, DriverMemory, Incidents, Parts, Retention,
+    Supervisor, SupervisorHandle, WorkerProgram,
 };
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -62,6 +62,16 @@ impl Pool {
         bundle_id: &str,
         device_memory: Arc<dyn DeviceMemory>,
     ) -> Self {
+        Self::keeping(dir, config, bundle_id, device_memory, Retention::default()).await
+    }
+
+    pub(crate) async fn keeping(
+        dir: &Path,
+        config: Config,
+        bundle_id: &str,
+        device_memory: Arc<dyn DeviceMemory>,
+        retention: Retention,
+    ) -> Self {
         let bundles = SHAPES.map(|shape| dir.join(shape).join(bundle_id));
         for directory in bundles.iter().chain([&marks(dir)]) {
             std::fs::create_dir_all(directory).unwrap();
@@ -91,6 +101,8 @@ impl Pool {
             scratch_dir: dir.join("scratch"),
             drain_grace: Duration::from_secs(10),
             journal,
+            reader: reader.clone(),
+            retention,
             store: store.clone(),
             ffmpeg: Ffmpeg::locate(None).unwrap(),
             spawner: Spawner::start(Cgroups::find().ok()).unwrap(),
