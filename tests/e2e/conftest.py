@@ -49,6 +49,7 @@ class Server:
     model: Path
     log: Path
     arguments: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen | None = None
     base: str = field(default="")
 
@@ -60,7 +61,7 @@ class Server:
         ]  # fmt: skip
         before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            env = {"PATH": os.environ["PATH"]}
+            env = {"PATH": os.environ["PATH"], **self.env}
             self.process = subprocess.Popen(command, stderr=log, stdout=log, env=env, cwd=ROOT)
         line = re.compile(r"listening on (http://\S+)")
 

@@ -7,7 +7,7 @@ use crate::scheduling::Scheduling;
 use crate::slots::Slots;
 use reel_gateway::GatewayConfig;
 use reel_process::Share;
-use reel_supervisor::{Incidents, Retention};
+use reel_supervisor::{Incidents, Retention, Tuning};
 use serde::Deserialize;
 use std::fs;
 use std::net::SocketAddr;
@@ -432,8 +432,52 @@ impl Config {
         }
     }
 
+    /// What may change while the server runs, beside the bounds of the scheduler.
+    pub(crate) fn tuning(&self) -> Tuning {
+        Tuning {
+            drain_grace: Duration::from_secs(self.pool.drain_grace_s),
+            retention: self.retention(),
+            incidents: self.incidents(),
+            share: self.share(),
+        }
+    }
+
+    /// The keys that differ in another configuration, and hold from the next start on only.
+    pub(crate) fn needs_a_start(&self, other: &Self) -> Vec<&'static str> {
+        let pool = |config: &Self| {
+            let pool = &config.pool;
+            let built = (pool.devices, pool.cpu_devices, pool.slots_per_device);
+            (
+                built,
+                pool.threads_per_worker,
+                pool.pin_processors,
+                pool.sandbox,
+            )
+        };
+        let frame = |config: &Self| (config.scheduler.standby, config.scheduler.look_past_max);
+        let differs = [
+            ("[server]", self.server != other.server),
+            ("[paths]", self.paths != other.paths),
+            (
+                "pool.devices, cpu_devices, slots_per_device, threads_per_worker, pin_processors or sandbox",
+                pool(self) != pool(other),
+            ),
+            (
+                "scheduler.standby or look_past_max",
+                frame(self) != frame(other),
+            ),
+            ("[recording]", self.recording != other.recording),
+            ("[bake]", self.bake != other.bake),
+            ("[media]", self.media != other.media),
+            ("log.format", self.log.format != other.log.format),
+            ("[[models]]", self.models != other.models),
+        ];
+        let differing = differs.into_iter().filter(|(_, differs)| *differs);
+        differing.map(|(key, _)| key).collect()
+    }
+
     /// What each worker gets of the machine.
-    pub(crate) fn share(&self) -> Share {
+    fn share(&self) -> Share {
         let memory_bytes = self.pool.worker_memory_mib * 1024 * 1024;
         Share {
             memory_bytes: Some(memory_bytes).filter(|bytes| *bytes > 0),
@@ -443,7 +487,7 @@ impl Config {
     }
 
     /// How long videos and records are kept.
-    pub(crate) fn retention(&self) -> Retention {
+    fn retention(&self) -> Retention {
         let ttl = |hours: u64| {
             let time = Duration::from_secs(hours.saturating_mul(3_600));
             Some(time).filter(|time| !time.is_zero())
@@ -563,6 +607,17 @@ mod tests {
         assert!(error.contains("1 or more, or \"auto\""), "{error}");
         let auto = parse("[pool]\nslots_per_device = \"auto\"\n").unwrap();
         assert_eq!(auto.pool.slots_per_device, Slots::Auto);
+    }
+
+    #[test]
+    fn what_a_reload_cannot_change_is_named() {
+        let one = parse("").unwrap();
+        let same = parse("[pool]\nattempts_max = 5\n[storage]\nvideo_ttl_h = 1\n").unwrap();
+        assert!(one.needs_a_start(&same).is_empty());
+        let other = parse("[server]\nlisten = \"127.0.0.1:9\"\n[pool]\ncpu_devices = 2\n").unwrap();
+        let named = one.needs_a_start(&other);
+        assert_eq!(named[0], "[server]");
+        assert!(named[1].contains("cpu_devices"));
     }
 
     #[test]

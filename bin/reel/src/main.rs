@@ -10,11 +10,13 @@ mod comparison;
 mod config;
 mod generate;
 mod incident;
+mod operator;
 mod output;
 mod plan;
 mod replay;
 mod scheduling;
 mod serve;
+mod service;
 mod simulate;
 mod slots;
 mod startup;
@@ -25,7 +27,9 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// What went wrong was the operator's to mend: a flag, a file, a port (EX_USAGE of sysexits(3head)).
 const EXIT_USAGE: u8 = 64;
@@ -75,7 +79,7 @@ struct SettingsArgs {
     models: Vec<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct ServeArgs {
     #[command(flatten)]
     settings: SettingsArgs,
@@ -182,9 +186,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(args) => {
-            let config = args.load()?;
-            start_log(&config)?;
-            serve::run(&config)
+            let config = args.clone().load()?;
+            let log = start_log(&config)?;
+            serve::run(&config, operator::Source { args, log })
         }
         Command::Bake(args) => {
             let (config, jobs) = args.load()?;
@@ -210,20 +214,30 @@ fn explain(error: &anyhow::Error) -> String {
     text
 }
 
-/// Logs go to stderr; `RUST_LOG` outranks the file.
-fn start_log(config: &Config) -> anyhow::Result<()> {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.filter.clone());
-    let filter = EnvFilter::try_new(&filter)
-        .map_err(|error| startup::UsageError::Value(format!("log filter {filter:?}: {error}")))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match config.log.format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
+/// Logs go to stderr; `RUST_LOG` outranks the file. What is logged can be changed later.
+fn start_log(config: &Config) -> anyhow::Result<LogHandle> {
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(log_filter(config)?);
+    let terminal = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match config.log.format {
+        LogFormat::Text => lines.with_ansi(terminal).boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .init();
+    Ok(handle)
 }
+
+fn log_filter(config: &Config) -> Result<EnvFilter, startup::UsageError> {
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.filter.clone());
+    EnvFilter::try_new(&filter)
+        .map_err(|error| startup::UsageError::Value(format!("log filter {filter:?}: {error}")))
+}
+
+/// Changes what is logged.
+type LogHandle = tracing_subscriber::reload::Handle<EnvFilter, tracing_subscriber::Registry>;
 
 #[cfg(test)]
 mod tests {

@@ -5,23 +5,25 @@
 use crate::baker;
 use crate::catalog;
 use crate::config::Config;
+use crate::operator::{Operator, Source};
+use crate::service::ServiceManager;
 use crate::startup::{self, Storage, UsageError};
 use anyhow::Context;
 use reel_gateway::Parts as GatewayParts;
 use reel_media::Ffmpeg;
 use reel_process::{Spawner, affinity};
-use reel_supervisor::{Device, DriverMemory, Parts, Supervisor, SupervisorHandle, WorkerProgram};
+use reel_supervisor::{Device, DriverMemory, Parts, Supervisor, WorkerProgram};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
 /// Threads that serve HTTP.
 const GATEWAY_THREADS: usize = 2;
 
-/// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once.
-pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
+/// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once. SIGHUP reads the configuration again.
+pub(crate) fn run(config: &Config, source: Source) -> anyhow::Result<()> {
     // First of all: the spawner reserves the descriptor that workers are born with.
     let cgroups = startup::find_cgroups();
     let spawner = Spawner::start(cgroups)?;
@@ -63,23 +65,29 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         menu,
         worker,
         scratch_dir,
-        drain_grace: Duration::from_secs(config.pool.drain_grace_s),
         journal,
         reader: reader.clone(),
         store: store.clone(),
-        retention: config.retention(),
+        tuning: config.tuning(),
         ffmpeg,
         spawner,
         registry: registry.clone(),
         profiles: config.paths.data_dir.join("profiles.json"),
-        incidents: config.incidents(),
         device_memory: Arc::new(DriverMemory),
         record: startup::recording(config)?,
     };
     let (mut supervisor, pool, handle) = Supervisor::new(parts)?;
     supervisor.restore(unfinished, Instant::now());
     let ended = supervision.spawn(supervisor.run());
-    watch_signals(&supervision, handle.clone())?;
+    let manager = ServiceManager::start(supervision.handle(), handle.clone())?;
+    let operator = Operator {
+        manager: manager.clone(),
+        supervisor: handle.clone(),
+        runtime: supervision.handle().clone(),
+        started: config.clone(),
+        source,
+    };
+    operator.listen()?;
     baker::start(config, models, handle)?;
     let gateway = GatewayParts {
         pool,
@@ -90,6 +98,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         config: config.gateway(),
     };
     tracing::info!("listening on http://{address}");
+    manager.ready();
     http.block_on(serve_http(listener, gateway, ended))?;
     tracing::info!("ended");
     Ok(())
@@ -126,7 +135,6 @@ fn listen(http: &Runtime, config: &Config) -> anyhow::Result<TcpListener> {
 fn worker_program(config: &Config, slots: usize) -> anyhow::Result<WorkerProgram> {
     let share = affinity::threads_per_slot(slots);
     Ok(WorkerProgram {
-        share: config.share(),
         pinned: config.pool.pin_processors,
         sandboxed: startup::can_sandbox(config),
         ..WorkerProgram::new(
@@ -147,20 +155,4 @@ fn announce(config: &Config, devices: &[Device], slots_per_device: u32, unfinish
         unfinished,
         "starting"
     );
-}
-
-/// Signals become shutdown events; the thread needs no end, it dies with the process.
-fn watch_signals(supervision: &Runtime, handle: SupervisorHandle) -> anyhow::Result<()> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-    let runtime = supervision.handle().clone();
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            for signal in signals.forever() {
-                tracing::info!(signal, "asked to end");
-                runtime.block_on(handle.shut_down());
-            }
-        })?;
-    Ok(())
 }

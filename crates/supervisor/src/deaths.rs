@@ -127,7 +127,7 @@ impl Supervisor {
             hint = incident.hint, incident = incident.id, output = incident.output.join("\n"),
             "the worker has died"
         );
-        let incidents = self.incidents.clone();
+        let incidents = self.tuning.incidents.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = incidents.write(&incident) {
                 tracing::warn!(incident = incident.id, %error, "an incident could not be written");
@@ -152,7 +152,9 @@ impl Supervisor {
             steps: progress.map_or(0, |progress| progress.steps),
             checkpoint: checkpoint.map(|(_, step)| step),
             prompt_chars: prompt.map_or(0, |prompt| prompt.chars().count()),
-            prompt: prompt.filter(|_| self.incidents.prompts).map(str::to_owned),
+            prompt: prompt
+                .filter(|_| self.tuning.incidents.prompts)
+                .map(str::to_owned),
         }
     }
 

@@ -33,7 +33,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// Every so many events a waiting request goes first, however many events of workers wait.
 const REQUEST_TURN: u32 = 64;
@@ -53,16 +53,14 @@ pub struct Parts {
     pub worker: WorkerProgram,
     /// Where workers get their temporary directories.
     pub scratch_dir: PathBuf,
-    /// How long running jobs may go on after the first request to end.
-    pub drain_grace: Duration,
     /// The durable jobs.
     pub journal: Journal,
     /// The durable jobs, to be read.
     pub reader: Reader,
     /// The videos.
     pub store: Store,
-    /// How long they are kept.
-    pub retention: Retention,
+    /// What an operator may change while the supervisor runs; the bounds of the scheduler are in `config`.
+    pub tuning: Tuning,
     /// The encoder.
     pub ffmpeg: Ffmpeg,
     /// The parent of every worker.
@@ -71,12 +69,36 @@ pub struct Parts {
     pub registry: Registry,
     /// Where what is learned of bundles is kept.
     pub profiles: PathBuf,
-    /// Where deaths of workers are written down.
-    pub incidents: Incidents,
     /// Who says whether a device has its memory back.
     pub device_memory: Arc<dyn DeviceMemory>,
     /// Where to record what happens, and how many bytes at most.
     pub record: Option<(PathBuf, u64)>,
+}
+
+/// What an operator may change while the supervisor runs.
+#[derive(Debug, Clone)]
+pub struct Tuning {
+    /// How long running jobs may go on after the first request to end.
+    pub drain_grace: Duration,
+    /// How long videos and records are kept.
+    pub retention: Retention,
+    /// Where deaths of workers are written down.
+    pub incidents: Incidents,
+    /// What each new worker gets of the machine.
+    pub share: Share,
+}
+
+impl Tuning {
+    /// The defaults, for a data directory.
+    #[must_use]
+    pub fn in_data_dir(data_dir: &Path) -> Self {
+        Self {
+            drain_grace: Duration::from_secs(30),
+            retention: Retention::default(),
+            incidents: Incidents::in_data_dir(data_dir),
+            share: Share::default(),
+        }
+    }
 }
 
 /// The worker program and what it needs to find.
@@ -90,8 +112,6 @@ pub struct WorkerProgram {
     pub threads: NonZeroUsize,
     /// What markers of this data directory's workers begin with.
     pub marker_prefix: String,
-    /// What each worker gets of the machine.
-    pub share: Share,
     /// Each worker on the CPU keeps to processors of its own.
     pub pinned: bool,
     /// Workers write to their own directories only, and reach no network.
@@ -109,7 +129,6 @@ impl WorkerProgram {
             cache_dir,
             threads,
             marker_prefix: String::new(),
-            share: Share::default(),
             pinned: false,
             sandboxed: false,
             writable: Vec::new(),
@@ -133,6 +152,20 @@ impl SupervisorHandle {
     /// As [`bundle`](Self::bundle), from a thread outside the runtime.
     pub fn blocking_bundle(&self, key: BundleKey, news: BundleNews) {
         let _ = self.events.blocking_send(Event::Bundle(key, news));
+    }
+
+    /// Changes the bounds of a running supervisor.
+    pub async fn tune(&self, config: Config, tuning: Tuning) {
+        let _ = self
+            .events
+            .send(Event::Tune(Box::new((config, tuning))))
+            .await;
+    }
+
+    /// Whether the loop goes round: it answers as soon as it comes to this.
+    pub async fn is_alive(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.events.send(Event::AreYouThere(answer)).await.is_ok() && answered.await.is_ok()
     }
 
     /// Ends the supervisor: the first time after what runs, then at once.
@@ -164,7 +197,6 @@ pub struct Supervisor {
     pub(crate) endings: BTreeMap<JobId, (u32, Ending)>,
     /// Where attempts stand.
     pub(crate) checkpoints: Checkpoints,
-    pub(crate) incidents: Incidents,
     pub(crate) device_memory: Arc<dyn DeviceMemory>,
     pub(crate) slots_per_device: u32,
     pub(crate) bundles: BTreeMap<BundleKey, BundleNews>,
@@ -175,7 +207,8 @@ pub struct Supervisor {
     pub(crate) scratch_dir: PathBuf,
     pub(crate) journal: Journal,
     pub(crate) store: Store,
-    pub(crate) retention: Retention,
+    pub(crate) tuning: Tuning,
+    retention: watch::Sender<Retention>,
     keeper: Option<Keeper>,
     /// Tells the keeper that space was taken, or is short.
     pub(crate) space: Arc<Notify>,
@@ -187,7 +220,6 @@ pub struct Supervisor {
     pub(crate) queue_moved: bool,
     /// Rows on their way to a terminal status.
     pub(crate) ending: usize,
-    pub(crate) drain_grace: Duration,
     pub(crate) halt_at: Option<Instant>,
     inbox: mpsc::Receiver<Event>,
     requests: mpsc::Receiver<PoolRequest>,
@@ -227,11 +259,13 @@ impl Supervisor {
             .and_then(|(path, bytes_max)| record(&path, &header, bytes_max));
         let space = Arc::new(Notify::new());
         let kept = (parts.journal.clone(), parts.reader, parts.store.clone());
-        let keeper = Keeper::new(parts.retention.clone(), kept, Arc::clone(&space));
+        let (retention, bounds) = watch::channel(parts.tuning.retention.clone());
+        let keeper = Keeper::new(bounds, kept, Arc::clone(&space));
         let mut supervisor = Self {
             keeper: Some(keeper),
             space,
-            retention: parts.retention,
+            tuning: parts.tuning,
+            retention,
             decided: VecDeque::new(),
             recorder,
             scheduler: Scheduler::new(parts.config, &specs, parts.menu.clone()),
@@ -244,7 +278,6 @@ impl Supervisor {
             published: BTreeMap::new(),
             endings: BTreeMap::new(),
             checkpoints: Checkpoints::default(),
-            incidents: parts.incidents,
             device_memory: parts.device_memory,
             slots_per_device: parts.slots_per_device,
             turns: 0,
@@ -263,7 +296,6 @@ impl Supervisor {
             state,
             queue_moved: false,
             ending: 0,
-            drain_grace: parts.drain_grace,
             halt_at: None,
             inbox,
             requests,
@@ -320,6 +352,14 @@ impl Supervisor {
         {
             tracing::warn!(%error, "the end of the recording could not be written");
         }
+    }
+
+    /// New bounds hold from now on.
+    pub(crate) fn tune(&mut self, config: Config, tuning: Tuning, now: Instant) {
+        self.retention.send_replace(tuning.retention.clone());
+        self.space.notify_one();
+        self.tuning = tuning;
+        self.decide(Input::Configure(Box::new(config)), now);
     }
 
     /// The one door to the scheduler.

@@ -74,7 +74,7 @@ impl Supervisor {
             self.store.clone(),
             self.events.clone(),
         );
-        let hard = self.retention.hard_free_bytes;
+        let hard = self.tuning.retention.hard_free_bytes;
         tokio::task::spawn_blocking(move || match keep_given(&store, id, &given, hard) {
             Ok(()) => journal.insert(&job, move |result| {
                 let result =
@@ -174,7 +174,7 @@ impl Supervisor {
 
     fn share(&self, slot: SlotId) -> Share {
         let device = &self.devices[slot.device.0 as usize];
-        let mut share = self.worker.share.clone();
+        let mut share = self.tuning.share.clone();
         if self.worker.pinned && device.is_cpu() {
             let place =
                 slot.device.0 as usize * self.slots_per_device as usize + slot.index as usize;
@@ -466,7 +466,7 @@ impl Supervisor {
             outcome,
             finished_at_ms,
             video,
-            expires_at_ms: self.retention.expires_at_ms(finished_at_ms),
+            expires_at_ms: self.tuning.retention.expires_at_ms(finished_at_ms),
         };
         self.endings.insert(id, (attempt, ending));
         self.store_ending(id);

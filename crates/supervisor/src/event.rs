@@ -1,13 +1,15 @@
 //! Everything that can wake the loop. One look tells.
 
+use crate::driver::Tuning;
 use crate::encode::Prepared;
 use reel_domain::{AttemptId, BundleKey, Failure, JobId, Mode, Rejection};
 use reel_journal::{VideoMeta, WriteError};
 use reel_pool::PoolRequest;
 use reel_process::{Exit, ProcessEvent, SpawnerError, WorkerProcess};
 use reel_protocol::Pixels;
-use reel_scheduler::WorkerId;
+use reel_scheduler::{Config, WorkerId};
 use std::path::PathBuf;
+use tokio::sync::oneshot;
 
 /// Events that may wait for the loop; beyond that their senders wait.
 pub(crate) const EVENTS_MAX: usize = 4_096;
@@ -41,6 +43,10 @@ pub(crate) enum Event {
     Ended(JobId, Result<(), WriteError>),
     /// The end of a job is to be stored again.
     StoreEnding(JobId),
+    /// The operator has changed the bounds.
+    Tune(Box<(Config, Tuning)>),
+    /// Somebody wants to know whether the loop goes round.
+    AreYouThere(oneshot::Sender<()>),
     /// The operator wants the process to end: the first time in peace, then at once.
     Shutdown,
     /// A deadline of the scheduler or of the shutdown is reached.

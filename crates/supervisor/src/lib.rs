@@ -35,7 +35,7 @@ mod work;
 mod workers;
 
 pub use devices::Device;
-pub use driver::{Parts, Supervisor, SupervisorHandle, WorkerProgram};
+pub use driver::{Parts, Supervisor, SupervisorHandle, Tuning, WorkerProgram};
 pub use effects::SHORT_SPIN;
 pub use event::{BakedBundle, BundleNews};
 pub use incidents::{Incident, Incidents};

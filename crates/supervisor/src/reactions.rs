@@ -52,6 +52,13 @@ impl Supervisor {
             Event::Encoded(attempt, result) => self.encoded(attempt, result, now),
             Event::Ended(id, result) => self.ended(id, result),
             Event::StoreEnding(id) => self.store_ending(id),
+            Event::Tune(bounds) => {
+                let (config, tuning) = *bounds;
+                self.tune(config, tuning, now);
+            }
+            Event::AreYouThere(answer) => {
+                let _ = answer.send(());
+            }
             Event::Shutdown => self.shut_down(now),
             Event::Timeout => self.timeout(now),
         }
@@ -503,8 +510,9 @@ impl Supervisor {
         if self.scheduler.is_draining() {
             return self.halt(now);
         }
-        tracing::info!(grace = ?self.drain_grace, running = self.jobs.len(), "draining");
-        self.halt_at = Some(now + self.drain_grace);
+        let grace = self.tuning.drain_grace;
+        tracing::info!(?grace, running = self.jobs.len(), "draining");
+        self.halt_at = Some(now + grace);
         self.decide(Input::Order(Order::Drain), now);
     }
 

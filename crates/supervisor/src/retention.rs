@@ -14,7 +14,7 @@ use reel_domain::JobId;
 use reel_journal::{Journal, Reader};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// More than this between two readings of the clock that nothing explains is a jump.
 const JUMP_MIN: Duration = Duration::from_secs(3_600);
@@ -59,12 +59,13 @@ impl Retention {
 /// Removes what has had its time. A task of its own.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    pub(crate) retention: Retention,
-    pub(crate) journal: Journal,
-    pub(crate) reader: Reader,
-    pub(crate) store: Store,
-    /// Something was published, or space is short.
-    pub(crate) nudge: Arc<Notify>,
+    /// The bounds, as they are now.
+    retention: watch::Receiver<Retention>,
+    journal: Journal,
+    reader: Reader,
+    store: Store,
+    /// Something was published, space is short, or the bounds have changed.
+    nudge: Arc<Notify>,
     clock: JumpGuard,
 }
 
@@ -77,7 +78,7 @@ enum Due {
 
 impl Keeper {
     pub(crate) fn new(
-        retention: Retention,
+        retention: watch::Receiver<Retention>,
         (journal, reader, store): (Journal, Reader, Store),
         nudge: Arc<Notify>,
     ) -> Self {
@@ -138,7 +139,7 @@ impl Keeper {
 
     async fn is_short_of_space(&self) -> bool {
         let store = self.store.clone();
-        let soft = self.retention.soft_free_bytes;
+        let soft = self.retention.borrow().soft_free_bytes;
         let looking = tokio::task::spawn_blocking(move || store.free_bytes());
         looking
             .await
@@ -157,7 +158,7 @@ impl Keeper {
     }
 
     async fn forget_old(&self, now: u64) -> Result<bool, String> {
-        let Some(ttl) = self.retention.record_ttl else {
+        let Some(ttl) = self.record_ttl() else {
             return Ok(false);
         };
         let before = now.saturating_sub(millis(ttl));
@@ -177,7 +178,7 @@ impl Keeper {
 
     /// When the next row is to be forgotten; now, if there are more than were taken.
     async fn next_row(&self, more: bool) -> Result<Option<u64>, String> {
-        let Some(ttl) = self.retention.record_ttl else {
+        let Some(ttl) = self.record_ttl() else {
             return Ok(None);
         };
         if more {
@@ -185,6 +186,10 @@ impl Keeper {
         }
         let first = self.read(|reader| reader.first_end()).await?;
         Ok(first.map(|at_ms| at_ms.saturating_add(millis(ttl))))
+    }
+
+    fn record_ttl(&self) -> Option<Duration> {
+        self.retention.borrow().record_ttl
     }
 
     async fn remove_files(&self, id: JobId) -> Result<(), String> {

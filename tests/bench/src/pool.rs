@@ -11,8 +11,8 @@ use reel_pool::{JobProgress, PoolHandle, Submission};
 use reel_process::Spawner;
 use reel_scheduler::Config;
 use reel_supervisor::{
-    BakedBundle, BundleNews, DriverMemory, Incidents, Parts, Retention, Supervisor,
-    SupervisorHandle, WorkerProgram,
+    BakedBundle, BundleNews, DriverMemory, Parts, Supervisor, SupervisorHandle, Tuning,
+    WorkerProgram,
 };
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -50,16 +50,14 @@ impl Running {
                 setting.threads,
             ),
             scratch_dir: dir.path().join("scratch"),
-            drain_grace: std::time::Duration::from_secs(10),
+            tuning: Tuning::in_data_dir(dir.path()),
             journal,
             reader,
-            retention: Retention::default(),
             store: store.clone(),
             ffmpeg: Ffmpeg::locate(None)?,
             spawner: Spawner::start(None)?,
             registry: prometheus::Registry::new(),
             profiles: dir.path().join("profiles.json"),
-            incidents: Incidents::in_data_dir(dir.path()),
             device_memory: Arc::new(DriverMemory),
             record: None,
         };

@@ -10,8 +10,8 @@ use reel_process::orphans::marker_prefix;
 use reel_process::{Cgroups, Share, Spawner};
 use reel_scheduler::Config;
 use reel_supervisor::{
-    BakedBundle, BundleNews, Device, DeviceMemory, DriverMemory, Incidents, Parts, Retention,
-    Supervisor, SupervisorHandle, WorkerProgram,
+    BakedBundle, BundleNews, Device, DeviceMemory, DriverMemory, Parts, Retention, Supervisor,
+    SupervisorHandle, Tuning, WorkerProgram,
 };
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -86,10 +86,6 @@ impl Pool {
             menu: (0..SHAPES.len()).map(key).collect(),
             worker: WorkerProgram {
                 marker_prefix: marker_prefix(dir).unwrap(),
-                share: Share {
-                    memory_bytes: Some(WORKER_BYTES_MAX),
-                    ..Share::default()
-                },
                 sandboxed: true,
                 writable: [marks(dir)].into_iter().chain(bundles.clone()).collect(),
                 ..WorkerProgram::new(
@@ -99,16 +95,22 @@ impl Pool {
                 )
             },
             scratch_dir: dir.join("scratch"),
-            drain_grace: Duration::from_secs(10),
+            tuning: Tuning {
+                drain_grace: Duration::from_secs(10),
+                retention,
+                share: Share {
+                    memory_bytes: Some(WORKER_BYTES_MAX),
+                    ..Share::default()
+                },
+                ..Tuning::in_data_dir(dir)
+            },
             journal,
             reader: reader.clone(),
-            retention,
             store: store.clone(),
             ffmpeg: Ffmpeg::locate(None).unwrap(),
             spawner: Spawner::start(Cgroups::find().ok()).unwrap(),
             registry: registry.clone(),
             profiles: dir.join("profiles.json"),
-            incidents: Incidents::in_data_dir(dir),
             device_memory,
             record: None,
         };
