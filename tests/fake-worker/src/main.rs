@@ -1,8 +1,7 @@
 //! A worker that does what the prompt says, over the real protocol and with real processes.
 //!
 //! The last part of `--bundle` is the bundle's id, the one before it the shape. What goes wrong with a job is said in
-//! its prompt ([`misdeed`]); beside that: `slow` (a step takes 20 ms), `fail` (the attempt fails), `short` (frames of
-//! the wrong size), `no-decode` (decoding never ends), `no-encode` (encoding never ends).
+//! its prompt ([`misdeed`]); beside that: `slow` (a step takes 20 ms), `fail` (the attempt fails), `no-decode` (decoding never ends), `no-encode` (encoding never ends).
 //!
 //! What goes wrong with a start is said by the bundle's id, or once by a file `boot` in the bundle's directory, which
 //! is removed: `mute` (never says hello), `broken` (fails to load), `liar` (claims another bundle), `ancient` (speaks
@@ -14,7 +13,7 @@
 
 mod misdeed;
 
-use misdeed::Misdeed;
+use misdeed::Misdeeds;
 use reel_domain::Shape;
 use reel_protocol::{
     Attempt, Canary, Capabilities, Channel, FromWorker, Item, Saved, Stage, ToWorker,
@@ -29,12 +28,11 @@ struct Script {
     shape: Shape,
     bundle_id: String,
     boot: String,
-    short: bool,
 }
 
 struct Run {
     slow: bool,
-    misdeeds: Vec<Misdeed>,
+    misdeeds: Misdeeds,
     given: Vec<u8>,
     step: u32,
     of: u32,
@@ -87,8 +85,7 @@ impl Engine for Script {
     }
 
     fn video_bytes(&self) -> usize {
-        let bytes = usize::try_from(self.shape.video_bytes()).expect("test shapes are small");
-        if self.short { bytes - 1 } else { bytes }
+        usize::try_from(self.shape.video_bytes()).expect("test shapes are small")
     }
 
     fn frame_bytes(&self) -> usize {
@@ -96,17 +93,15 @@ impl Engine for Script {
     }
 
     fn begin(&mut self, item: &Item, given: &[u8]) -> Result<Run, EngineError> {
-        let misdeeds = misdeed::parse(&item.prompt);
-        let does = |word| misdeeds.iter().any(|misdeed: &Misdeed| misdeed.is(word));
-        if does("fail") {
+        let misdeeds = Misdeeds::parse(&item.prompt);
+        if misdeeds.now("fail") {
             return Err(EngineError::soft("the script says so"));
         }
-        if does("no-encode") {
+        if misdeeds.now("no-encode") {
             misdeed::for_ever();
         }
-        self.short = does("short");
         Ok(Run {
-            slow: does("slow"),
+            slow: misdeeds.has("slow"),
             given: given.to_vec(),
             misdeeds,
             step: 0,
@@ -122,9 +117,8 @@ impl Engine for Script {
             if run.slow {
                 misdeed::linger();
             }
-            let step = run.step;
-            for due in run.misdeeds.iter().filter(|misdeed| misdeed.step == step) {
-                misdeed::commit(due, &self.channel, self.video_bytes())?;
+            for due in run.misdeeds.at(run.step) {
+                misdeed::commit(&due, &self.channel, self.video_bytes())?;
             }
         }
         Ok(())
@@ -153,7 +147,7 @@ impl Engine for Script {
     }
 
     fn decode(&mut self, run: Run, frames: &mut [u8]) -> Result<(), EngineError> {
-        if run.misdeeds.iter().any(|misdeed| misdeed.is("no-decode")) {
+        if run.misdeeds.now("no-decode") {
             misdeed::for_ever();
         }
         // What was given comes first, then a ramp: something that an encoder has to work on.
@@ -200,7 +194,6 @@ fn main() -> ExitCode {
             shape,
             bundle_id,
             boot: boot.clone(),
-            short: false,
         }),
     });
     match ending {

@@ -25,30 +25,84 @@ const BITE: usize = 8 << 20;
 pub(crate) struct Misdeed {
     word: String,
     argument: String,
-    /// The step at which it happens.
-    pub(crate) step: u32,
+    step: u32,
 }
 
 /// Everything that a prompt asks for.
-pub(crate) fn parse(prompt: &str) -> Vec<Misdeed> {
-    let mut misdeeds: Vec<_> = prompt.split_whitespace().map(Misdeed::parse).collect();
-    let once = misdeeds.iter().position(|misdeed| misdeed.word == "once");
-    if let Some(once) = once.map(|place| misdeeds.remove(place))
-        && is_done(&once.argument)
-    {
-        return Vec::new();
-    }
-    misdeeds
+#[derive(Debug, Clone)]
+pub(crate) struct Misdeeds {
+    all: Vec<Misdeed>,
+    /// The file that says that they have happened, and who did it.
+    once: Option<String>,
 }
 
-/// Whether a file is there already; it is now.
-pub(crate) fn is_done(path: &str) -> bool {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .is_err()
+impl Misdeeds {
+    pub(crate) fn parse(prompt: &str) -> Self {
+        let mut all: Vec<_> = prompt.split_whitespace().map(Misdeed::parse).collect();
+        let once = all.iter().position(|misdeed| misdeed.word == "once");
+        let once = once.map(|place| all.remove(place).argument);
+        Self { all, once }
+    }
+
+    /// This one happens now, if it is asked for and has not happened.
+    pub(crate) fn now(&self, word: &str) -> bool {
+        self.all.iter().any(|misdeed| misdeed.word == word) && self.begin()
+    }
+
+    /// It is asked for, whether it has happened or not.
+    pub(crate) fn has(&self, word: &str) -> bool {
+        self.all.iter().any(|misdeed| misdeed.word == word)
+    }
+
+    /// What happens at this step, unless it has happened.
+    pub(crate) fn at(&self, step: u32) -> Vec<Misdeed> {
+        let is_due = |misdeed: &&Misdeed| misdeed.step == step && ACTS.contains(&&*misdeed.word);
+        let due: Vec<_> = self.all.iter().filter(is_due).cloned().collect();
+        match due.is_empty() || self.begin() {
+            true => due,
+            false => Vec::new(),
+        }
+    }
+
+    /// Whether nobody has begun before; now somebody has.
+    fn begin(&self) -> bool {
+        let Some(path) = &self.once else { return true };
+        let mark = OpenOptions::new().write(true).create_new(true).open(path);
+        mark.and_then(|mut mark| write!(mark, "{}", std::process::id()))
+            .is_ok()
+    }
 }
+
+/// The words that mean something at a step.
+const ACTS: [&str; 27] = [
+    "crash",
+    "die",
+    "exit",
+    "stop",
+    "hang",
+    "deaf",
+    "close",
+    "oom",
+    "device",
+    "eat",
+    "leak",
+    "fork",
+    "babble",
+    "oversized",
+    "empty",
+    "flood",
+    "stale",
+    "shout",
+    "again",
+    "backwards",
+    "million",
+    "hello",
+    "pong",
+    "unsealed",
+    "naked",
+    "short",
+    "finish-again",
+];
 
 impl Misdeed {
     fn parse(text: &str) -> Self {
@@ -62,10 +116,6 @@ impl Misdeed {
             argument: argument.into(),
             step,
         }
-    }
-
-    pub(crate) fn is(&self, word: &str) -> bool {
-        self.word == word
     }
 
     fn number(&self) -> Option<u64> {
@@ -152,6 +202,11 @@ pub(crate) fn commit(
             let file = File::from(file.map_err(|_| EngineError::soft("no memory"))?);
             let _ = file.set_len(video_bytes as u64);
             let _ = channel.send(&finished(attempt()), Some(file.as_fd()));
+        }
+        "short" => {
+            let pixels = Pixels::new(&vec![0; video_bytes - 1]);
+            let pixels = pixels.map_err(|_| EngineError::soft("no memory"))?;
+            let _ = channel.send(&finished(attempt()), Some(pixels.as_fd()));
         }
         "naked" => {
             let _ = say(finished(attempt()));

@@ -11,19 +11,14 @@ use harness::{PATIENCE, Pool};
 use reel_domain::{JobId, JobStatus, Rejection};
 use reel_pool::Submission;
 use reel_scheduler::Config;
-use reel_supervisor::{DriverMemory, Retention};
+use reel_supervisor::Retention;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 async fn keeping(dir: &Path, retention: Retention) -> Pool {
-    Pool::keeping(
-        dir,
-        Config::default(),
-        "good",
-        Arc::new(DriverMemory),
-        retention,
-    )
+    Pool::tuned(dir, Config::default(), |tuning| {
+        tuning.retention = retention
+    })
     .await
 }
 

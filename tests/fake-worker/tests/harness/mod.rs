@@ -10,7 +10,7 @@ use reel_process::orphans::marker_prefix;
 use reel_process::{Cgroups, Share, Spawner};
 use reel_scheduler::Config;
 use reel_supervisor::{
-    BakedBundle, BundleNews, Device, DeviceMemory, DriverMemory, Parts, Retention, Supervisor,
+    BakedBundle, BundleNews, Device, DeviceMemory, DriverMemory, Parts, Supervisor,
     SupervisorHandle, Tuning, WorkerProgram,
 };
 use std::num::NonZeroUsize;
@@ -37,7 +37,7 @@ pub(crate) struct Pool {
     pub(crate) store: Store,
     pub(crate) registry: prometheus::Registry,
     pub(crate) running: tokio::task::JoinHandle<()>,
-    pub(crate) next: u8,
+    pub(crate) next: u64,
 }
 
 pub(crate) fn key(index: usize) -> BundleKey {
@@ -62,16 +62,29 @@ impl Pool {
         bundle_id: &str,
         device_memory: Arc<dyn DeviceMemory>,
     ) -> Self {
-        Self::keeping(dir, config, bundle_id, device_memory, Retention::default()).await
+        Self::build(dir, config, bundle_id, device_memory, |_| {}).await
     }
 
-    pub(crate) async fn keeping(
+    pub(crate) async fn tuned(dir: &Path, config: Config, tune: impl FnOnce(&mut Tuning)) -> Self {
+        Self::build(dir, config, "good", Arc::new(DriverMemory), tune).await
+    }
+
+    async fn build(
         dir: &Path,
         config: Config,
         bundle_id: &str,
         device_memory: Arc<dyn DeviceMemory>,
-        retention: Retention,
+        tune: impl FnOnce(&mut Tuning),
     ) -> Self {
+        let mut tuning = Tuning {
+            drain_grace: Duration::from_secs(10),
+            share: Share {
+                memory_bytes: Some(WORKER_BYTES_MAX),
+                ..Share::default()
+            },
+            ..Tuning::in_data_dir(dir)
+        };
+        tune(&mut tuning);
         let bundles = SHAPES.map(|shape| dir.join(shape).join(bundle_id));
         for directory in bundles.iter().chain([&marks(dir)]) {
             std::fs::create_dir_all(directory).unwrap();
@@ -95,15 +108,7 @@ impl Pool {
                 )
             },
             scratch_dir: dir.join("scratch"),
-            tuning: Tuning {
-                drain_grace: Duration::from_secs(10),
-                retention,
-                share: Share {
-                    memory_bytes: Some(WORKER_BYTES_MAX),
-                    ..Share::default()
-                },
-                ..Tuning::in_data_dir(dir)
-            },
+            tuning,
             journal,
             reader: reader.clone(),
             store: store.clone(),
@@ -116,7 +121,7 @@ impl Pool {
         };
         let (mut supervisor, handle, control) = Supervisor::new(parts).unwrap();
         supervisor.restore(reader.unfinished().unwrap(), Instant::now());
-        let next = u8::try_from(
+        let next = u64::try_from(
             reader
                 .list(None, 100, reel_journal::Order::Descending)
                 .unwrap()
@@ -150,7 +155,7 @@ impl Pool {
     pub(crate) fn job(&mut self, shape: usize, prompt: &str) -> Job {
         self.next += 1;
         Job {
-            id: JobId::from_bytes([self.next; 16]),
+            id: JobId::from_bytes(u128::from(self.next).to_be_bytes()),
             bundle: key(shape),
             mode: Mode::T2v,
             conditioning_frames: 0,
