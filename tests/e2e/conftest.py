@@ -167,6 +167,23 @@ class Server:
         return self.process.wait(PATIENCE_S)
 
 
+def report(what: str, bar: str, measured: str) -> None:
+    """A line of the table that `make chaos` prints."""
+    line = f"| {what} | {bar} | {measured} |"
+    print(line)
+    if path := os.environ.get("REEL_CHAOS_REPORT"):
+        with open(path, "a") as file:
+            print(line, file=file)
+
+
+def alive(pid: int) -> bool:
+    """A process that is not a zombie."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
 def until(look: Callable[[], Any], what: str, deadline_s: float = PATIENCE_S) -> Any:
     """Looks again and again until there is something to see."""
     deadline = time.monotonic() + deadline_s

@@ -9,18 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Server, until
+from conftest import Server, alive, until
 
 # The promise for the end of workers whose supervisor was killed; printed, never asserted.
 ORPHAN_LIMIT_S = 0.2
-
-
-def alive(pid: int) -> bool:
-    """A process that is not a zombie."""
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
 
 
 def begun(video: dict) -> bool:

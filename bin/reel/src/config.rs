@@ -136,6 +136,8 @@ pub(crate) struct StorageSettings {
     pub(crate) record_ttl_h: u64,
     /// Free space below which videos are removed early, in MiB.
     pub(crate) soft_free_mib: u64,
+    /// Seconds that a video stays even then.
+    pub(crate) kept_at_least_s: u64,
     /// Free space below which no job is taken, in MiB.
     pub(crate) hard_free_mib: u64,
 }
@@ -265,6 +267,7 @@ impl Default for StorageSettings {
             video_ttl_h: hours(retention.video_ttl),
             record_ttl_h: hours(retention.record_ttl),
             soft_free_mib: retention.soft_free_bytes >> 20,
+            kept_at_least_s: retention.kept_at_least.as_secs(),
             hard_free_mib: retention.hard_free_bytes >> 20,
         }
     }
@@ -496,6 +499,7 @@ impl Config {
             video_ttl: ttl(self.storage.video_ttl_h),
             record_ttl: ttl(self.storage.record_ttl_h),
             soft_free_bytes: self.storage.soft_free_mib << 20,
+            kept_at_least: Duration::from_secs(self.storage.kept_at_least_s),
             hard_free_bytes: self.storage.hard_free_mib << 20,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! - A video is removed when its time is up (`expires_at`); its row stays and says `expired`.
 //! - A row is forgotten some time after its job ended, and whatever is left of the job with it.
-//! - Below the soft watermark of free space, videos go early: the one whose time would be up first goes first.
+//! - Below the soft watermark of free space, videos go early: the one whose time would be up first goes first. None
+//!   goes before clients had some time to fetch it, even if something else has filled the disk.
 //! - Below the hard watermark no new job is taken (`storage_full`); what runs may end.
 //!
 //! Nothing here wakes by itself but for the next expiry. A clock that jumps forward expires nothing for a while: it
@@ -34,6 +35,8 @@ pub struct Retention {
     pub record_ttl: Option<Duration>,
     /// Free space below which videos go early, in bytes.
     pub soft_free_bytes: u64,
+    /// How long a video stays even then: whoever asked for it has to fetch it.
+    pub kept_at_least: Duration,
     /// Free space below which no job is taken, in bytes.
     pub hard_free_bytes: u64,
 }
@@ -44,6 +47,7 @@ impl Default for Retention {
             video_ttl: Some(Duration::from_secs(7 * 24 * 3_600)),
             record_ttl: Some(Duration::from_secs(30 * 24 * 3_600)),
             soft_free_bytes: 1 << 30,
+            kept_at_least: Duration::from_secs(3_600),
             hard_free_bytes: 256 << 20,
         }
     }
@@ -122,7 +126,9 @@ impl Keeper {
             let first = self.read(|reader| reader.first_to_expire()).await?;
             match first {
                 Some((id, at_ms)) if at_ms <= now => self.expire(id, "its time is up").await?,
-                Some((id, _)) if self.is_short_of_space().await => {
+                Some((id, at_ms))
+                    if self.may_go_early(at_ms, now) && self.is_short_of_space().await =>
+                {
                     self.expire(id, "space is short").await?;
                 }
                 first => break first,
@@ -135,6 +141,13 @@ impl Keeper {
             Some(at_ms) => Due::In(Duration::from_millis(at_ms.saturating_sub(now)) + SLACK),
             None => Due::Nothing,
         })
+    }
+
+    /// A video that expires at a time has been kept long enough for a disk that is short of space.
+    fn may_go_early(&self, expires_at_ms: u64, now: u64) -> bool {
+        let bounds = self.retention.borrow();
+        let finished_at_ms = expires_at_ms.saturating_sub(bounds.video_ttl.map_or(0, millis));
+        now >= finished_at_ms.saturating_add(millis(bounds.kept_at_least))
     }
 
     async fn is_short_of_space(&self) -> bool {

@@ -66,6 +66,7 @@ async fn when_space_is_short_videos_go_early() {
     let dir = tempfile::tempdir().unwrap();
     let retention = Retention {
         soft_free_bytes: u64::MAX,
+        kept_at_least: Duration::ZERO,
         ..roomy()
     };
     let mut pool = keeping(dir.path(), retention).await;
