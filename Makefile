@@ -1,6 +1,7 @@
 # make run     set up, build, serve, generate one video (PROMPT=..., ONCE=1 to stop afterwards)
 # make test    the whole check
 # make bench   the numbers of docs/performance.md
+# make chaos   the numbers of docs/reliability.md: faults, kills, full disks (lengths: variables below)
 # make quality the judge over the prompts of the built-in model, and a contact sheet
 # make build   target/release/reel and target/release/reel-worker
 # make setup   what the others need; idempotent
@@ -8,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: setup build run test lint rust-test python-test e2e docs bench bench-scheduler quality clean
+.PHONY: setup build run test lint rust-test python-test e2e docs bench bench-scheduler chaos quality clean
 
 PROMPT ?= a red circle moving right on a black background
 LISTEN ?= 127.0.0.1:8000
@@ -68,6 +69,28 @@ bench-scheduler:
 	cargo run --release --locked --package reel-simulator --example throughput
 	REEL_REPLAY_INPUTS=1000000 cargo nextest run --release --locked --package reel-simulator --test replay --no-capture
 	cargo run --release --locked --package reel-simulator --example optimum
+
+# What `make test` does shortly, at length: CHAOS_FAULTS random faults, CHAOS_KILLS kills of the server, and so on.
+CHAOS_FAULTS ?= 1000
+CHAOS_KILLS ?= 200
+CHAOS_CYCLES ?= 100000
+CHAOS_DEATHS ?= 50
+CHAOS_RESUMES ?= 30
+CHAOS_IDLE_S ?= 10
+CHAOS_SEED ?= 1
+chaos: export REEL_CHAOS_REPORT = $(CURDIR)/target/chaos.md
+chaos: build
+	.ci/setup test
+	printf '| what | bar | measured |\n|---|---|---|\n' > $$REEL_CHAOS_REPORT
+	cargo build --release --locked --package reel-bench
+	target/release/reel bake $(BENCH_CACHE)
+	target/release/reel-bench $(BENCH_CACHE) --deaths $(CHAOS_DEATHS)
+	REEL_CHAOS_FAULTS=$(CHAOS_FAULTS) REEL_CHAOS_CYCLES=$(CHAOS_CYCLES) REEL_CHAOS_SEED=$(CHAOS_SEED) \
+	    cargo nextest run --release --locked --profile chaos --package reel-fake-worker --test chaos --no-capture
+	REEL_CHAOS_KILLS=$(CHAOS_KILLS) REEL_CHAOS_RESUMES=$(CHAOS_RESUMES) REEL_CHAOS_IDLE_S=$(CHAOS_IDLE_S) \
+	    REEL_CHAOS_SEED=$(CHAOS_SEED) REEL_TEST_PROGRAMS=target/release \
+	    $(PYTHON) -m pytest -q tests/e2e/test_chaos.py tests/e2e/test_faults.py tests/e2e/test_idle.py
+	@echo; cat $$REEL_CHAOS_REPORT
 
 quality: build
 	tests/quality.sh

@@ -6,6 +6,8 @@
 #![expect(clippy::print_stdout, reason = "the table is the purpose")]
 
 mod completion;
+mod creates;
+mod deaths;
 mod device;
 mod native;
 mod peer;
@@ -17,8 +19,10 @@ use anyhow::Context;
 use clap::Parser;
 use reel_bundle::{Bundle, Cache, Model, Requirements, State};
 use reel_supervisor::Device;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use table::Table;
 
 /// Measures the native worker, and a Python worker beside it.
@@ -49,6 +53,15 @@ struct Args {
     /// Leave the Python worker out
     #[arg(long)]
     native_only: bool,
+    /// Measure what happens when workers die, so many times, and how soon creates are durable, and nothing else
+    #[arg(long, value_name = "TRIALS")]
+    deaths: Option<usize>,
+    /// The server program, for the creates
+    #[arg(long, default_value = "target/release/reel")]
+    reel: PathBuf,
+    /// Where the figures go as lines of a table
+    #[arg(long, env = "REEL_CHAOS_REPORT", value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Where the figures go for machines
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -72,6 +85,12 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let setting = setting(&args)?;
     let mut table = Table::default();
+    if let Some(trials) = args.deaths {
+        deaths::busy_workers(&setting, trials, &mut table).await?;
+        creates::durable(&args.reel, setting.cache.root(), &mut table).await?;
+        println!("{table}");
+        return append(args.report.as_deref(), &table.for_report());
+    }
     native::ready(&setting, &mut table).await?;
     native::videos(&setting, &mut table).await?;
     native::memory(&setting, &mut table).await?;
@@ -86,6 +105,13 @@ async fn main() -> anyhow::Result<()> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Adds lines to a file, if there is one.
+fn append(path: Option<&Path>, lines: &str) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    Ok(file.write_all(lines.as_bytes())?)
 }
 
 fn setting(args: &Args) -> anyhow::Result<Setting> {

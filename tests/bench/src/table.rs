@@ -47,6 +47,50 @@ impl Table {
         });
     }
 
+    /// As [`add`](Self::add), for a promise about nearly all runs: the 95th percentile takes the place of the median.
+    pub(crate) fn add_p95(&mut self, name: &str, unit: &'static str, samples: Vec<f64>, bar: f64) {
+        self.add_percentile(&format!("{name}, p95"), unit, samples, bar, 95);
+    }
+
+    /// The same with the 99th.
+    pub(crate) fn add_p99(&mut self, name: &str, unit: &'static str, samples: Vec<f64>, bar: f64) {
+        self.add_percentile(&format!("{name}, p99"), unit, samples, bar, 99);
+    }
+
+    fn add_percentile(
+        &mut self,
+        name: &str,
+        unit: &'static str,
+        mut samples: Vec<f64>,
+        bar: f64,
+        percent: usize,
+    ) {
+        samples.sort_by(f64::total_cmp);
+        // Nearest rank.
+        let rank = (samples.len() * percent).div_ceil(100).max(1);
+        let Some(&percentile) = samples.get(rank - 1) else {
+            return;
+        };
+        self.add(name, unit, samples, Some(bar));
+        if let Some(row) = self.rows.last_mut() {
+            row.median = percentile;
+        }
+    }
+
+    /// The rows as `make chaos` prints them: what, bar, measured.
+    pub(crate) fn for_report(&self) -> String {
+        let line = |row: &Row| {
+            let bar = row
+                .bar
+                .map_or_else(|| "-".into(), |bar| format!("<= {bar} {}", row.unit));
+            format!(
+                "| {} | {bar} | {:.1} {} ({:.1} to {:.1}, {} runs) |\n",
+                row.name, row.median, row.unit, row.min, row.max, row.runs
+            )
+        };
+        self.rows.iter().map(line).collect()
+    }
+
     /// The figures for machines.
     pub(crate) fn json(&self) -> serde_json::Result<String> {
         serde_json::to_string_pretty(self)
