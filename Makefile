@@ -85,6 +85,8 @@ chaos: build
 	cargo build --release --locked --package reel-bench
 	target/release/reel bake $(BENCH_CACHE)
 	target/release/reel-bench $(BENCH_CACHE) --deaths $(CHAOS_DEATHS)
+	cache=$(lastword $(BENCH_CACHE)); cargo run --release --locked --package reel-engine --example checkpoint -- \
+	    --cache $$cache --bundle $$cache/per-shape/tiny-shapes/64x64@17f/current
 	REEL_CHAOS_FAULTS=$(CHAOS_FAULTS) REEL_CHAOS_CYCLES=$(CHAOS_CYCLES) REEL_CHAOS_SEED=$(CHAOS_SEED) \
 	    cargo nextest run --release --locked --profile chaos --package reel-fake-worker --test chaos --no-capture
 	REEL_CHAOS_KILLS=$(CHAOS_KILLS) REEL_CHAOS_RESUMES=$(CHAOS_RESUMES) REEL_CHAOS_IDLE_S=$(CHAOS_IDLE_S) \

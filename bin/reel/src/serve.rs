@@ -26,7 +26,7 @@ const GATEWAY_THREADS: usize = 2;
 pub(crate) fn run(config: &Config, source: Source) -> anyhow::Result<()> {
     // First of all: the spawner reserves the descriptor that workers are born with.
     let cgroups = startup::find_cgroups();
-    let spawner = Spawner::start(cgroups)?;
+    let spawner = Spawner::start(cgroups.clone())?;
     let models = catalog::load_models(config)?;
     let catalog = Arc::new(catalog::catalog(&models)?);
     let ffmpeg = Ffmpeg::locate(config.media.ffmpeg.as_deref()).map_err(UsageError::Ffmpeg)?;
@@ -55,7 +55,7 @@ pub(crate) fn run(config: &Config, source: Source) -> anyhow::Result<()> {
         unfinished,
         scratch_dir,
     } = storage;
-    worker.marker_prefix = startup::end_orphans(&config.paths.data_dir)?;
+    worker.marker_prefix = startup::end_orphans(&config.paths.data_dir, cgroups.as_ref())?;
     let registry = prometheus::Registry::new();
     announce(config, &devices, slots_per_device, unfinished.len());
     let parts = Parts {

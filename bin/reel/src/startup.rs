@@ -117,9 +117,12 @@ pub(crate) fn can_sandbox(config: &Config) -> bool {
 
 /// Ends workers that an earlier run of this data directory has left, and says what this run's carry as a mark. The
 /// directory's lock must be held.
-pub(crate) fn end_orphans(data_dir: &Path) -> anyhow::Result<String> {
+pub(crate) fn end_orphans(data_dir: &Path, cgroups: Option<&Cgroups>) -> anyhow::Result<String> {
     let prefix = orphans::marker_prefix(data_dir)
         .with_context(|| format!("data directory {}", data_dir.display()))?;
+    if let Some(cgroups) = cgroups {
+        cgroups.sweep(&prefix);
+    }
     let found = orphans::end_orphans(&prefix);
     if !found.ended.is_empty() {
         tracing::warn!(pids = ?found.ended, "processes of an earlier run were ended");

@@ -93,7 +93,7 @@ impl Store {
     /// When the file system does not say.
     pub fn free_bytes(&self) -> Result<u64, StoreError> {
         let videos = &self.directories.videos;
-        let space = rustix::fs::statvfs(videos).map_err(|errno| errno.into());
+        let space = rustix::fs::statvfs(videos).map_err(Into::into);
         let space = space.map_err(failed("look at", videos))?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }

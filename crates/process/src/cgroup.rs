@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const WORKERS: &str = "reel-workers";
 /// Longest wait for a killed group to be empty.
 const EMPTY_DEADLINE: Duration = Duration::from_secs(2);
+/// An empty group that is younger may belong to a worker that is just being born.
+const NEW_AT_MOST: Duration = Duration::from_secs(60);
 /// Between two looks whether it is.
 const EMPTY_PAUSE: Duration = Duration::from_millis(2);
 
@@ -68,6 +70,29 @@ impl Cgroups {
             opened.map_err(denied)?;
         }
         Ok(Self { root })
+    }
+
+    /// Ends whoever is left in groups of an earlier run of this data directory, and removes what nobody needs any more:
+    /// a supervisor that was killed could not. Call it with the data directory's lock held.
+    pub fn sweep(&self, marker_prefix: &str) {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let ours = name.to_string_lossy().starts_with(marker_prefix);
+            let group = Cgroup { path: entry.path() };
+            if ours {
+                group.kill();
+                group.wait_empty();
+            }
+            // A group is empty for a moment when it is new.
+            let age = entry.metadata().and_then(|metadata| metadata.modified());
+            let is_old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > NEW_AT_MOST));
+            match ours || is_old {
+                // Dropping it removes it, if it is empty.
+                true => drop(group),
+                false => std::mem::forget(group),
+            }
+        }
     }
 
     /// The directory under which groups are made.

@@ -355,3 +355,34 @@ async fn a_worker_may_not_gain_privileges_or_dump_core() {
     let (_, tail) = end(&mut events).await;
     assert_eq!(tail, ["NoNewPrivs:\t1", "0"]);
 }
+
+#[tokio::test]
+async fn groups_that_a_killed_supervisor_has_left_are_emptied_and_removed() {
+    let Ok(cgroups) = Cgroups::find() else {
+        eprintln!("no control groups can be made here");
+        return;
+    };
+    let data = tempfile::tempdir().unwrap();
+    let prefix = marker_prefix(data.path()).unwrap();
+    let [left, young] = [
+        format!("{prefix}1.w0"),
+        format!("test-{}.w0", std::process::id()),
+    ]
+    .map(|name| cgroups.path().join(name));
+    for group in [&left, &young] {
+        std::fs::create_dir(group).unwrap();
+    }
+    let mut survivor = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    std::fs::write(left.join("cgroup.procs"), survivor.id().to_string()).unwrap();
+    cgroups.sweep(&prefix);
+    assert!(!survivor.wait().unwrap().success());
+    assert!(!left.exists());
+    assert!(
+        young.exists(),
+        "it may be another one's that is just being filled"
+    );
+    std::fs::remove_dir(young).unwrap();
+}

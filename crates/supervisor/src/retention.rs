@@ -123,7 +123,7 @@ impl Keeper {
         }
         let now = now_ms();
         let next = loop {
-            let first = self.read(|reader| reader.first_to_expire()).await?;
+            let first = self.read(Reader::first_to_expire).await?;
             match first {
                 Some((id, at_ms)) if at_ms <= now => self.expire(id, "its time is up").await?,
                 Some((id, at_ms))
@@ -197,7 +197,7 @@ impl Keeper {
         if more {
             return Ok(Some(0));
         }
-        let first = self.read(|reader| reader.first_end()).await?;
+        let first = self.read(Reader::first_end).await?;
         Ok(first.map(|at_ms| at_ms.saturating_add(millis(ttl))))
     }
 

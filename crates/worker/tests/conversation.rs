@@ -296,10 +296,16 @@ fn generate(number: u8, steps: u32, more: bool) -> ToWorker {
 fn members_of_a_formed_batch_begin_together() {
     let supervisor = Supervisor::ready();
     supervisor.say(&generate(1, 3, true));
-    supervisor.say(&ToWorker::Ping { nonce: 5 });
+    // Nothing begins: whoever is not here yet cannot leave, so the first word is of the one that is cancelled.
+    supervisor.say(&generate(3, 3, true));
+    supervisor.say(&ToWorker::Cancel {
+        attempt: attempt(3),
+    });
     assert_eq!(
         supervisor.hear(),
-        FromWorker::Pong { nonce: 5 },
+        FromWorker::Cancelled {
+            attempt: attempt(3)
+        },
         "it waits for the other one"
     );
     supervisor.say(&generate(2, 3, false));
@@ -335,14 +341,14 @@ fn a_paused_attempt_keeps_its_steps_until_it_is_resumed() {
     supervisor.say(&ToWorker::Pause {
         attempt: attempt(1),
     });
-    supervisor.say(&ToWorker::Ping { nonce: 1 });
+    // It is told one thing after the other: when the second one begins, the first one is paused.
+    supervisor.say(&generate(2, 3, false));
     supervisor.hear_until(|message| {
         if let FromWorker::Step { step, .. } = message {
             last = *step;
         }
-        matches!(message, FromWorker::Pong { .. })
+        matches!(message, FromWorker::Started { .. })
     });
-    supervisor.say(&generate(2, 3, false));
     let (finished, _) = supervisor.hear_until(|message| {
         assert!(
             !matches!(message, FromWorker::Step { attempt: a, .. } if *a == attempt(1)),

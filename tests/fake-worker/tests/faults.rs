@@ -8,7 +8,7 @@
 mod harness;
 
 use harness::{PATIENCE, Pool, alive, marks};
-use reel_domain::{BootPhase, Fault, JobStatus};
+use reel_domain::{BootPhase, FailureCode, Fault, FaultClass, JobStatus};
 use reel_scheduler::Config;
 use reel_supervisor::{Device, DeviceMemory, Incident, Incidents};
 use std::path::Path;
@@ -288,22 +288,72 @@ async fn a_device_that_keeps_a_dead_workers_memory_is_taken_out_until_it_is_free
     pool.shut_down().await;
 }
 
-#[test]
-fn every_kind_of_fault_is_seen_by_a_test_of_this_file() {
-    let mut reasons: Vec<_> = WHILE_GENERATING
+/// Faults whose test is none of the lists above; the compiler says when one is gone.
+const TESTED_BY: [(FaultClass, fn()); 3] = [
+    (FaultClass::Soft, a_job_that_cannot_be_done_is_a_soft_fault),
+    (
+        FaultClass::BootFailed,
+        each_fault_of_a_start_is_classed_with_its_phase,
+    ),
+    (
+        FaultClass::StuckDevice,
+        a_device_that_keeps_a_dead_workers_memory_is_taken_out_until_it_is_free,
+    ),
+];
+
+#[tokio::test]
+async fn a_job_that_cannot_be_done_is_a_soft_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start(dir.path()).await;
+    let id = pool.submit(0, "fail").await;
+    let failure = pool.end(id).await.failure.unwrap();
+    assert_eq!(failure.code, FailureCode::GenerationFailed);
+    pool.until_counted("reel_pool_worker_failure_total", "soft", 1.0)
+        .await;
+    assert!(incidents(dir.path()).is_empty(), "the worker lives");
+    pool.shut_down().await;
+}
+
+/// A fault class without one of these is a fault that somebody will meet unprepared.
+#[tokio::test]
+async fn every_class_has_a_rule_a_metric_a_test_and_an_entry_in_the_runbook() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = Pool::start(dir.path()).await;
+    let runbook = include_str!("../../../RUNBOOK.md");
+    let tested: Vec<_> = WHILE_GENERATING
         .iter()
-        .map(|(_, _, reason)| *reason)
+        .map(|(_, fault, _)| *fault)
+        .chain(TESTED_BY.iter().map(|(class, _)| class.as_str()))
         .collect();
-    reasons.extend([
-        "spawn_timeout",
-        "spawn_eof",
-        "spawn_parse_error",
-        "stuck_device",
-        "soft",
-    ]);
-    for fault in Fault::KINDS {
-        // Whoever does not take its messages has a test of its own, in `process`.
-        let known = reasons.contains(&fault.reason()) || fault.reason() == "send_failed";
-        assert!(known, "{fault}: {}", fault.reason());
+    for class in FaultClass::ALL {
+        let name = class.as_str();
+        let entry = runbook
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{name}` |")))
+            .unwrap_or_else(|| panic!("{name} is not in the runbook"));
+        let cells: Vec<_> = entry.trim_matches('|').split('|').map(str::trim).collect();
+        // The class, what it means, the rule (what Reel does), what the operator does.
+        assert_eq!(cells.len(), 4, "{entry}");
+        assert!(cells.iter().all(|cell| cell.len() > 3), "{entry}");
+        assert!(
+            pool.has_label("reel_pool_worker_failure_total", name),
+            "{name} has no metric"
+        );
+        assert!(
+            tested.iter().any(|seen| seen.starts_with(name)),
+            "{name} has no test"
+        );
     }
+    for fault in Fault::KINDS {
+        let reason = fault.reason();
+        assert!(
+            pool.has_label("reel_pool_worker_failure_total", reason),
+            "{reason}"
+        );
+        assert!(
+            runbook.contains(&format!("`{reason}`")),
+            "{reason} is not in the runbook"
+        );
+    }
+    pool.shut_down().await;
 }

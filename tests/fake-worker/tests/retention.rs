@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 async fn keeping(dir: &Path, retention: Retention) -> Pool {
     Pool::tuned(dir, Config::default(), |tuning| {
-        tuning.retention = retention
+        tuning.retention = retention;
     })
     .await
 }

@@ -91,6 +91,10 @@ impl Pool {
         }
         let store = Store::open(dir).unwrap();
         let (journal, reader) = Journal::open(&dir.join("journal.sqlite")).unwrap();
+        let cgroups = Cgroups::find().ok();
+        if let Some(cgroups) = &cgroups {
+            cgroups.sweep(&marker_prefix(dir).unwrap());
+        }
         let registry = prometheus::Registry::new();
         let parts = Parts {
             config,
@@ -113,7 +117,7 @@ impl Pool {
             reader: reader.clone(),
             store: store.clone(),
             ffmpeg: Ffmpeg::locate(None).unwrap(),
-            spawner: Spawner::start(Cgroups::find().ok()).unwrap(),
+            spawner: Spawner::start(cgroups).unwrap(),
             registry: registry.clone(),
             profiles: dir.join("profiles.json"),
             device_memory,
@@ -256,6 +260,18 @@ impl Pool {
             .filter(has_label)
             .map(|metric| metric.get_counter().get_value())
             .sum()
+    }
+
+    /// The family has a metric with this value of some label, counted or not.
+    pub(crate) fn has_label(&self, family: &str, label: &str) -> bool {
+        let families = self.registry.gather();
+        let metrics = families
+            .iter()
+            .filter(|candidate| candidate.name() == family)
+            .flat_map(prometheus::proto::MetricFamily::get_metric);
+        metrics
+            .flat_map(prometheus::proto::Metric::get_label)
+            .any(|pair| pair.value() == label)
     }
 
     pub(crate) async fn until_counted(&self, family: &str, label: &str, least: f64) {
