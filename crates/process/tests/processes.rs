@@ -291,14 +291,19 @@ async fn orphans_of_this_data_directory_are_ended_and_nobody_else() {
         end_orphans(&prefix).ended.is_empty(),
         "younger than this process"
     );
-    let script = format!(
-        "import ctypes, os, time\ntime.sleep(0.05)\nos.execv({:?}, [{:?}, '--exact', 'end_what_is_older', \
-         '--ignored', '--nocapture'])",
-        std::env::current_exe().unwrap(),
-        "test",
-    );
-    let ended = std::process::Command::new("python3")
-        .args(["-c", &script])
+    let is_later = || {
+        let mut probe = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let later = start_ticks(probe.id()) > start_ticks(orphan.id());
+        probe.kill().unwrap();
+        probe.wait().unwrap();
+        later.then_some(())
+    };
+    until("the next tick", is_later).await;
+    let ended = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "end_what_is_older", "--ignored", "--nocapture"])
         .env("REEL_TEST_PREFIX", &prefix)
         .output()
         .unwrap();
@@ -314,6 +319,13 @@ async fn orphans_of_this_data_directory_are_ended_and_nobody_else() {
     );
     stranger.kill().unwrap();
     stranger.wait().unwrap();
+}
+
+/// When a process began, in ticks since boot (proc_pid_stat(5)).
+fn start_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    fields.split_whitespace().nth(19).unwrap().parse().unwrap()
 }
 
 /// Run by the test above, as a process that is younger than the orphan.
