@@ -40,7 +40,7 @@ def test_create_and_poll_ends_with_a_completed_video(completed):
     assert completed.object == "video"
     assert completed.progress == 100
     assert completed.error is None
-    assert completed.expires_at is None
+    assert completed.expires_at == completed.completed_at + 7 * 24 * 3600
     assert completed.remixed_from_video_id is None
     assert (completed.size, completed.seconds) == ("64x64", "2.125")
     assert completed.completed_at >= completed.created_at

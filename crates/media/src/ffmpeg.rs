@@ -182,6 +182,12 @@ impl Encoder {
         encoded?;
         Ok(fed?)
     }
+
+    /// Ends the program. When this returns it writes nothing any more.
+    pub async fn abandon(mut self) {
+        // It has ended already, or ends now.
+        let _ = self.child.kill().await;
+    }
 }
 
 async fn feed(frames: File, mut stdin: ChildStdin) -> io::Result<()> {

@@ -428,10 +428,11 @@ impl Supervisor {
         self.queue_moved = true;
         if status == JobStatus::Queued {
             // The worker of that attempt is gone, and its frames will not come.
-            self.prepared.remove(&AttemptId {
+            let attempt = AttemptId {
                 job: id,
                 number: attempt,
-            });
+            };
+            encode::abandon(self.prepared.remove(&attempt).flatten());
         }
         self.journal.set_status(id, attempt, status, move |result| {
             if let Err(error) = result {
@@ -456,10 +457,11 @@ impl Supervisor {
     fn end(&mut self, id: JobId, attempt: u32, outcome: Outcome) {
         self.queue_moved = true;
         self.ending += 1;
-        self.prepared.remove(&AttemptId {
+        let last = AttemptId {
             job: id,
             number: attempt,
-        });
+        };
+        encode::abandon(self.prepared.remove(&last).flatten());
         let video = self.published.remove(&id);
         let finished_at_ms = now_ms();
         let ending = Ending {

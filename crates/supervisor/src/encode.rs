@@ -45,6 +45,16 @@ pub(crate) async fn prepare(
     Ok(Prepared { encoder, staging })
 }
 
+/// Nobody wants what an encoder was started for. Its file goes when it cannot write to it any more.
+pub(crate) fn abandon(prepared: Option<Prepared>) {
+    if let Some(Prepared { encoder, staging }) = prepared {
+        tokio::spawn(async move {
+            encoder.abandon().await;
+            drop(staging);
+        });
+    }
+}
+
 /// Encodes, hashes and publishes one attempt's frames.
 pub(crate) async fn publish_video(
     ffmpeg: Ffmpeg,

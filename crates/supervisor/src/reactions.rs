@@ -2,6 +2,7 @@
 
 use crate::driver::Supervisor;
 use crate::effects::now_ms;
+use crate::encode;
 use crate::event::{BundleNews, Event};
 use crate::memory;
 use crate::work::work;
@@ -44,9 +45,10 @@ impl Supervisor {
             }
             Event::Given(worker, attempt, pixels) => self.given(worker, attempt, pixels, now),
             Event::Prepared(attempt, prepared) => {
-                // Nobody waits for it any more if the attempt has ended; dropping it ends the program.
-                if let Some(place) = self.prepared.get_mut(&attempt) {
-                    *place = prepared;
+                // Nobody waits for it any more if the attempt has ended.
+                match self.prepared.get_mut(&attempt) {
+                    Some(place) => *place = prepared,
+                    None => encode::abandon(prepared),
                 }
             }
             Event::Encoded(attempt, result) => self.encoded(attempt, result, now),
