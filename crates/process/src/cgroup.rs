@@ -101,19 +101,13 @@ impl Cgroups {
         &self.root
     }
 
-    /// A new group, with a limit of memory where the hierarchy has one.
-    pub(crate) fn create(&self, name: &str, memory_bytes: Option<u64>) -> io::Result<Cgroup> {
+    /// A new group.
+    pub(crate) fn create(&self, name: &str) -> io::Result<Cgroup> {
         let path = self.root.join(name);
         match fs::create_dir(&path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(Cgroup { path }),
         }
-        let group = Cgroup { path };
-        if let Some(bytes) = memory_bytes {
-            // Without the memory controller the file is not there; rlimits hold then.
-            let _ = fs::write(group.path.join("memory.max"), bytes.to_string());
-        }
-        Ok(group)
     }
 }
 

@@ -6,6 +6,7 @@
 //! Three kinds of children there are: workers, which are entered here; helpers of this process (encoders, bakes),
 //! which live in its own session; and strays, which are all the others.
 
+use crate::launch::LaunchError;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +16,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The variable that every worker carries, and hands down to its descendants.
 pub(crate) const MARKER: &str = "REEL_WORKER_MARK";
 
-/// The workers that live, by process id, with their markers.
+/// The workers that live. Its lock is held for moments only: the supervisor's loop takes it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Family {
-    workers: Arc<Mutex<BTreeMap<i32, String>>>,
+    register: Arc<Mutex<Register>>,
+}
+
+#[derive(Debug, Default)]
+struct Register {
+    /// Markers by process id.
+    workers: BTreeMap<i32, String>,
+    /// Workers that are being born: forked, perhaps, and not entered.
+    births_under_way: usize,
+    /// All births so far.
+    births: u64,
+    /// What markers of this run begin with.
+    run: Option<String>,
 }
 
 /// What proc_pid_stat(5) says of a process.
@@ -38,42 +51,72 @@ impl Family {
         ))?)
     }
 
-    /// Holds the register while a worker is being born, so that nobody takes it for a stray.
-    pub(crate) fn birth<E>(
+    /// Bears a worker and enters it. Nobody is taken for a stray meanwhile.
+    pub(crate) fn birth<T>(
         &self,
         marker: &str,
-        bear: impl FnOnce() -> Result<Pid, E>,
-    ) -> Result<(), E> {
-        let mut workers = self.lock();
-        workers.insert(number(bear()?), marker.to_owned());
-        Ok(())
+        bear: impl FnOnce() -> Result<T, LaunchError>,
+        pid: impl FnOnce(&T) -> Pid,
+    ) -> Result<T, LaunchError> {
+        {
+            let mut register = self.lock();
+            register.births_under_way += 1;
+            register.births += 1;
+            register.run = run_of(marker);
+        }
+        let born = bear();
+        {
+            let mut register = self.lock();
+            register.births_under_way -= 1;
+            if let Ok(child) = &born {
+                register.workers.insert(number(pid(child)), marker.into());
+            }
+        }
+        // Deaths that were noticed meanwhile were not looked at.
+        self.sweep();
+        born
     }
 
     /// Signals a worker's whole process group, unless it has been reaped: then its number may be somebody else's.
     pub(crate) fn signal(&self, worker: Pid, signal: Signal) {
-        if self.lock().contains_key(&number(worker)) {
+        if self.lock().workers.contains_key(&number(worker)) {
             // ESRCH: it is gone already, and its exit is on the way.
             let _ = rustix::process::kill_process_group(worker, signal);
         }
     }
 
-    /// Reaps a worker that has ended.
+    /// Reaps a worker that has ended: `reap` must not wait.
     pub(crate) fn burial<T>(&self, worker: Pid, reap: impl FnOnce() -> T) -> T {
-        let mut workers = self.lock();
+        let mut register = self.lock();
         let result = reap();
-        workers.remove(&number(worker));
+        register.workers.remove(&number(worker));
         result
     }
 
     /// Reaps strays that have ended, and kills those whose worker has. Each of these deaths is a SIGCHLD, at which this
-    /// is to be called again.
-    pub(crate) fn sweep(&self) {
-        let workers = self.lock();
+    /// is to be called again. `true`: strays of dead workers are left.
+    pub(crate) fn sweep(&self) -> bool {
+        let (workers, births, run) = {
+            let register = self.lock();
+            if register.births_under_way > 0 {
+                return false;
+            }
+            (
+                register.workers.clone(),
+                register.births,
+                register.run.clone(),
+            )
+        };
+        let is_current = || {
+            let register = self.lock();
+            register.births_under_way == 0 && register.births == births
+        };
+        let mut left = false;
         for pid in children() {
             let Some(stat) = stat(pid).filter(|stat| stat.session != own_session()) else {
                 continue;
             };
-            if workers.contains_key(&number(pid)) {
+            if workers.contains_key(&number(pid)) || !is_current() {
                 continue;
             }
             if stat.is_zombie {
@@ -81,27 +124,34 @@ impl Family {
                     WaitId::Pid(pid),
                     WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
                 );
-            } else if !belongs_to_a_living(&workers, pid, stat) {
+            } else if is_left_over(&workers, run.as_deref(), pid, stat) {
+                left = true;
                 // It is a child of this process, so its number is nobody else's until it is reaped here.
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
             }
         }
+        left
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, String>> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Register> {
+        self.register.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A stray of a worker that lives is that worker's business. One without a marker might be: it stays, too.
-fn belongs_to_a_living(workers: &BTreeMap<i32, String>, pid: Pid, stat: Stat) -> bool {
+/// A marker without the worker's own part.
+fn run_of(marker: &str) -> Option<String> {
+    Some(marker.rsplit_once('.')?.0.to_owned())
+}
+
+/// Whether a stray's worker is gone. One that carries no marker of this run is nobody's that is known here: where this
+/// process is the first of a container, all orphans of the container come to it.
+fn is_left_over(workers: &BTreeMap<i32, String>, run: Option<&str>, pid: Pid, stat: Stat) -> bool {
     if workers.contains_key(&stat.session) {
-        return true;
+        return false;
     }
-    match marker(pid) {
-        Some(marker) => workers.values().any(|living| *living == marker),
-        None => !workers.is_empty(),
-    }
+    marker(pid).is_some_and(|marker| {
+        run_of(&marker).as_deref() == run && !workers.values().any(|living| *living == marker)
+    })
 }
 
 fn own_session() -> i32 {

@@ -15,11 +15,11 @@
 //! 6. a pidfd, while the child cannot have been reaped yet (pidfd_open(2))
 
 use crate::cgroup::{Cgroup, Cgroups};
-use crate::family::MARKER;
+use crate::family::{Family, MARKER};
 use crate::sandbox::{Sandbox, SandboxError};
 use reel_protocol::FlightRecorder;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, PidfdFlags, Resource, getrlimit, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Signal, getrlimit, pidfd_open};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -57,7 +57,7 @@ pub struct LaunchSpec {
 pub struct Share {
     /// Files that it may have open (`RLIMIT_NOFILE`).
     pub open_files: u64,
-    /// Memory that it may write to, in bytes: its control group's limit where that can be had, and `RLIMIT_DATA`.
+    /// Memory of its own that each of its processes may write to, in bytes (`RLIMIT_DATA`).
     pub memory_bytes: Option<u64>,
     /// Its niceness, 0 to 19.
     pub nice: u8,
@@ -112,6 +112,16 @@ pub(crate) struct Launched {
     pub(crate) cgroup: Option<Cgroup>,
 }
 
+impl Launched {
+    /// Ends a child that nobody is going to watch.
+    pub(crate) fn end(mut self, family: &Family) {
+        family.signal(self.pid, Signal::KILL);
+        // It was just killed: it takes no longer than that.
+        let waited = self.child.wait();
+        family.burial(self.pid, || waited).ok();
+    }
+}
+
 /// Starts a worker. Must run on a thread that lives as long as the worker should.
 pub(crate) fn launch(
     spec: &LaunchSpec,
@@ -122,7 +132,7 @@ pub(crate) fn launch(
     let flight = FlightRecorder::create().map_err(kernel("memfd_create"))?;
     let their_flight = above_reserved(flight.as_fd()).map_err(kernel("dup"))?;
     let cgroup = cgroups
-        .map(|cgroups| cgroups.create(&spec.marker, spec.share.memory_bytes))
+        .map(|cgroups| cgroups.create(&spec.marker))
         .transpose()
         .map_err(kernel("cgroup"))?;
     let entrance = cgroup.as_ref().map(Cgroup::entrance).transpose();

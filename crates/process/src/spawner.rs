@@ -11,11 +11,17 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// Spawns that may wait for the thread; each takes about a millisecond.
 pub const SPAWN_REQUESTS_MAX: usize = 1_024;
+
+/// Longest wait for strays at the end.
+const STRAYS_DEADLINE: Duration = Duration::from_secs(1);
+/// Between two looks at them.
+const STRAYS_PAUSE: Duration = Duration::from_millis(2);
 
 struct SpawnRequest {
     spec: LaunchSpec,
@@ -65,16 +71,11 @@ impl Spawner {
             .name("spawner".into())
             .spawn(move || {
                 for SpawnRequest { spec, answer } in inbox {
-                    let mut launched = None;
-                    let born = register.birth(&spec.marker, || {
-                        let process = launch(&spec, cgroups.as_ref())?;
-                        let pid = process.pid;
-                        launched = Some(process);
-                        Ok(pid)
-                    });
-                    // A caller that is gone drops the child, whose channel closes, at which it exits.
-                    if let Some(result) = born.map(|()| launched).transpose() {
-                        let _ = answer.send(result);
+                    let bear = || launch(&spec, cgroups.as_ref());
+                    let born = register.birth(&spec.marker, bear, |launched| launched.pid);
+                    // Nobody would watch the child of a caller that is gone.
+                    if let Err(Ok(unwanted)) = answer.send(born) {
+                        unwanted.end(&register);
                     }
                 }
                 // Every sender is gone: the supervisor has ended. Returning would kill the workers that it
@@ -108,6 +109,14 @@ impl Spawner {
         let launched = answered.await.map_err(|_| SpawnerError::Overwhelmed)??;
         let family = self.family.clone();
         Ok(WorkerProcess::adopt(launched, family, label, events, wrap)?)
+    }
+
+    /// Ends descendants of workers that are gone, and theirs, until none is left or some time has passed; blocks.
+    pub fn end_strays(&self) {
+        let deadline = Instant::now() + STRAYS_DEADLINE;
+        while self.family.sweep() && Instant::now() < deadline {
+            std::thread::sleep(STRAYS_PAUSE);
+        }
     }
 
     /// Reaps descendants of workers that were left to this process, and ends those whose worker is gone; for ever.

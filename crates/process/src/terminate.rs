@@ -87,11 +87,15 @@ impl Ladder {
         }
     }
 
-    /// The process is a zombie. Nothing of it is left when this returns; blocks for moments.
-    pub(crate) fn bury<T>(self, reap: impl FnOnce() -> T) -> (T, Rung) {
+    /// The process is a zombie: reaps it, at once.
+    pub(crate) fn reap<T>(&self, reap: impl FnOnce() -> T) -> T {
         // Before the reaping, while the group's number cannot belong to anybody else.
         self.kill();
-        let reaped = self.family.burial(self.pid, reap);
+        self.family.burial(self.pid, reap)
+    }
+
+    /// Nothing of a reaped process is left when this returns; blocks for moments. How far somebody had climbed.
+    pub(crate) fn clear(self) -> Rung {
         self.family.sweep();
         if let Some(cgroup) = &self.cgroup
             && !cgroup.wait_empty()
@@ -99,6 +103,6 @@ impl Ladder {
             tracing::error!(pid = ?self.pid, "descendants of a worker survive in its control group");
         }
         self.family.sweep();
-        (reaped, self.rung)
+        self.rung
     }
 }

@@ -29,6 +29,8 @@ pub enum ProcessEvent {
     Message(FromWorker, Option<OwnedFd>),
     /// What it sent is not a message, or it closed the channel and lives on; nothing more will be read from it.
     Broken(ChannelError),
+    /// Its process has ended. What it leaves is cleared away; then it is gone.
+    Died(ExitStatus),
     /// It is gone.
     Exited(Exit),
 }
@@ -74,20 +76,21 @@ impl WorkerProcess {
         events: mpsc::Sender<E>,
         wrap: impl Fn(ProcessEvent) -> E + Send + 'static,
     ) -> io::Result<Self> {
+        let (pidfd, readable) = match listen(&launched) {
+            Ok(ends) => ends,
+            Err(error) => {
+                launched.end(&family);
+                return Err(error);
+            }
+        };
         let Launched {
             child,
             pid,
-            pidfd,
-            channel,
             flight,
             cgroup,
+            ..
         } = launched;
-        let channel = Channel::new(channel);
-        // SAFETY: an `OwnedFd` stays open, and the same, until the `AsyncFd` that owns it is dropped.
-        let pidfd = unsafe { AsyncFd::register(pidfd) }?;
-        // SAFETY: the clone keeps the channel's one descriptor open until the `AsyncFd` is dropped.
-        let readable =
-            unsafe { AsyncFd::register_with_interest(channel.clone(), Interest::READABLE) }?;
+        let channel = readable.get_ref().clone();
         let (rung, wanted) = watch::channel(Rung::Untouched);
         let watcher = Watcher {
             child,
@@ -156,6 +159,20 @@ impl WorkerProcess {
     }
 }
 
+type Ends = (AsyncFd<OwnedFd>, AsyncFd<Channel<FromWorker, ToWorker>>);
+
+/// The two descriptors that say something of a worker, in the runtime's hands. Duplicates: if one of them cannot be
+/// had, the worker is still whole, to be ended.
+fn listen(launched: &Launched) -> io::Result<Ends> {
+    let (pidfd, channel) = (launched.pidfd.try_clone()?, launched.channel.try_clone()?);
+    // SAFETY: an `OwnedFd` stays open, and the same, until the `AsyncFd` that owns it is dropped.
+    let pidfd = unsafe { AsyncFd::register(pidfd) }?;
+    // SAFETY: the channel keeps its one descriptor open until the `AsyncFd` is dropped.
+    let channel =
+        unsafe { AsyncFd::register_with_interest(Channel::new(channel), Interest::READABLE) }?;
+    Ok((pidfd, channel))
+}
+
 /// What runs beside a worker until it is gone.
 struct Watcher {
     child: Child,
@@ -209,18 +226,18 @@ impl Watcher {
             ..
         } = self;
         // The pidfd is readable, so the child is a zombie and waiting for it returns at once.
-        let reap = move || {
+        let status = ladder.reap(|| {
             child
                 .wait()
                 .unwrap_or_else(|_| ExitStatus::from_raw(libc::SIGKILL))
-        };
-        let buried = tokio::task::spawn_blocking(move || {
-            let (status, rung) = ladder.bury(reap);
-            (status, rung, flight.read().unwrap_or_default())
         });
-        let (status, rung, flight) = buried
-            .await
-            .unwrap_or_else(|_| (ExitStatus::from_raw(libc::SIGKILL), Rung::Killed, vec![]));
+        if events.send(wrap(ProcessEvent::Died(status))).await.is_err() {
+            return;
+        }
+        let cleared = tokio::task::spawn_blocking(move || {
+            (ladder.clear(), flight.read().unwrap_or_default())
+        });
+        let (rung, flight) = cleared.await.unwrap_or((Rung::Killed, Vec::new()));
         for drained in drains {
             let _ = tokio::time::timeout(DRAIN_DEADLINE, drained).await;
         }

@@ -52,8 +52,11 @@ async fn next(events: &mut mpsc::Receiver<ProcessEvent>) -> ProcessEvent {
 
 async fn exit(events: &mut mpsc::Receiver<ProcessEvent>) -> Exit {
     match next(events).await {
-        ProcessEvent::Exited(exit) => exit,
-        other => panic!("expected the end, got {other:?}"),
+        ProcessEvent::Died(status) => match next(events).await {
+            ProcessEvent::Exited(exit) if exit.status == status => exit,
+            other => panic!("expected the end, got {other:?}"),
+        },
+        other => panic!("expected a death, got {other:?}"),
     }
 }
 
