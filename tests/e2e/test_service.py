@@ -69,7 +69,9 @@ def test_the_service_manager_hears_of_start_watchdog_reload_and_end(
     assert service.process.wait(20) == 0
 
 
-def test_a_stopped_loop_is_not_reported_as_alive(service: Server, manager: Manager) -> None:
+def test_a_server_that_does_not_run_does_not_feed_the_watchdog(
+    service: Server, manager: Manager
+) -> None:
     service.until_ready()
     manager.hear("WATCHDOG=1")
     service.signal(signal.SIGSTOP)

@@ -387,6 +387,24 @@ impl Config {
         at_least_one("pool.watchdog_factor", self.pool.watchdog_factor.into())?;
         at_least_one("pool.watchdog_floor_s", self.pool.watchdog_floor_s)?;
         at_least_one("pool.attempt_deadline_s", self.pool.attempt_deadline_s)?;
+        let pool = &self.pool;
+        for (key, seconds) in [
+            ("pool.boot_deadline_s", pool.boot_deadline_s),
+            ("pool.progress_deadline_s", pool.progress_deadline_s),
+            ("pool.watchdog_floor_s", pool.watchdog_floor_s),
+            ("pool.attempt_deadline_s", pool.attempt_deadline_s),
+            ("pool.drain_grace_s", pool.drain_grace_s),
+            ("scheduler.residency_min_s", self.scheduler.residency_min_s),
+            ("storage.kept_at_least_s", self.storage.kept_at_least_s),
+            ("storage.video_ttl_h", self.storage.video_ttl_h),
+            ("storage.record_ttl_h", self.storage.record_ttl_h),
+            ("pool.worker_memory_mib", pool.worker_memory_mib),
+            ("pool.memory_reserve_mib", pool.memory_reserve_mib),
+            ("storage.soft_free_mib", self.storage.soft_free_mib),
+            ("storage.hard_free_mib", self.storage.hard_free_mib),
+        ] {
+            at_most(key, seconds, NUMBER_MAX)?;
+        }
         at_least_one("incidents.keep", self.incidents.keep as u64)?;
         if self.pool.worker_nice > 19 {
             return Err(ConfigError::Value {
@@ -533,6 +551,20 @@ impl Config {
     }
 }
 
+/// The largest time (in any unit) and size (in MiB) that makes sense: thirty years in seconds, 900 TiB.
+const NUMBER_MAX: u64 = 1_000_000_000;
+
+fn at_most(key: &'static str, value: u64, max: u64) -> Result<(), ConfigError> {
+    match value > max {
+        true => Err(ConfigError::Value {
+            key,
+            value: value.to_string(),
+            reason: "must be at most 1000000000",
+        }),
+        false => Ok(()),
+    }
+}
+
 pub(crate) fn at_least_one(key: &'static str, value: u64) -> Result<(), ConfigError> {
     match value {
         0 => Err(ConfigError::Value {
@@ -611,6 +643,13 @@ mod tests {
         assert!(error.contains("1 or more, or \"auto\""), "{error}");
         let auto = parse("[pool]\nslots_per_device = \"auto\"\n").unwrap();
         assert_eq!(auto.pool.slots_per_device, Slots::Auto);
+    }
+
+    #[test]
+    fn a_number_that_no_clock_can_count_to_is_refused() {
+        let error = parse("[pool]\nattempt_deadline_s = 9223372036854775807\n").unwrap_err();
+        assert!(error.contains("pool.attempt_deadline_s"), "{error}");
+        assert!(parse("[storage]\nsoft_free_mib = 9223372036854775807\n").is_err());
     }
 
     #[test]

@@ -90,3 +90,23 @@ fn notify(state: &[NotifyState<'_>]) {
         tracing::warn!(%error, "the service manager cannot be told");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_does_not_answer_is_asked_once_and_nothing_is_said_for_it() {
+        let (news, inbox) = mpsc::channel();
+        news.send(News::Ready).unwrap();
+        let asked = std::cell::Cell::new(0);
+        let is_alive = || {
+            asked.set(asked.get() + 1);
+            asked.get() < 3
+        };
+        // It ends, though somebody could still have news.
+        tell_and_feed(&inbox, Duration::from_millis(1), is_alive);
+        assert_eq!(asked.get(), 3);
+        drop(news);
+    }
+}

@@ -4,7 +4,7 @@ use crate::config::{Config, Devices};
 use anyhow::Context;
 use reel_artifacts::Store;
 use reel_domain::JobStatus;
-use reel_journal::{JobRecord, Journal, Reader};
+use reel_journal::{JobRecord, Journal, Order, Reader};
 use reel_process::{Cgroups, orphans, sandbox};
 use reel_supervisor::{Device, devices, memory};
 use std::fs::{self, DirBuilder};
@@ -62,13 +62,7 @@ pub(crate) fn open_storage(data_dir: &Path) -> anyhow::Result<Storage> {
     let (journal, reader) = Journal::open(&data_dir.join("journal.sqlite"))?;
     let store = Store::open(data_dir).with_context(named)?;
     let unfinished = reader.unfinished()?;
-    let swept = store.sweep(|id| match reader.get(id) {
-        // Its file went, or was about to.
-        Ok(Some(record)) => record.status != JobStatus::Expired,
-        Ok(None) => false,
-        Err(_) => true,
-    })?;
-    tracing::debug!(?swept, "files of unknown jobs");
+    sweep(&store, &reader)?;
     let scratch_dir = data_dir.join("scratch");
     // The workers of the last run died with it; what they left is nobody's.
     let _ = std::fs::remove_dir_all(&scratch_dir);
@@ -79,6 +73,23 @@ pub(crate) fn open_storage(data_dir: &Path) -> anyhow::Result<Storage> {
         unfinished,
         scratch_dir: std::path::absolute(scratch_dir)?,
     })
+}
+
+/// Removes files of jobs that the journal does not know: they were deleted, or refused while a server was killed. Not
+/// where it knows none at all: then it is the journal that was lost, and the videos may be all that is left.
+fn sweep(store: &Store, reader: &Reader) -> anyhow::Result<()> {
+    if reader.list(None, 1, Order::Ascending)?.records.is_empty() {
+        tracing::info!("the journal is empty: no files are removed");
+        return Ok(());
+    }
+    let swept = store.sweep(|id| match reader.get(id) {
+        // Its file went, or was about to.
+        Ok(Some(record)) => record.status != JobStatus::Expired,
+        Ok(None) => false,
+        Err(_) => true,
+    })?;
+    tracing::debug!(?swept, "files of unknown jobs");
+    Ok(())
 }
 
 /// Control groups for workers, or one line that says why there are none.

@@ -139,8 +139,14 @@ impl Store {
     pub fn put_given(&self, id: JobId, frames: &[u8]) -> Result<(), StoreError> {
         let path = self.given_path(id);
         let temporary = path.with_extension("tmp");
-        durable::write_synced(&temporary, frames).map_err(failed("write", &temporary))?;
-        fs::rename(&temporary, &path).map_err(failed("publish", &path))?;
+        let written = durable::write_synced(&temporary, frames)
+            .map_err(failed("write", &temporary))
+            .and_then(|()| fs::rename(&temporary, &path).map_err(failed("publish", &path)));
+        if written.is_err() {
+            // On a disk that is full what is half there must not stay.
+            let _ = durable::remove_file(&temporary);
+        }
+        written?;
         let inputs = &self.directories.inputs;
         durable::sync_dir(inputs).map_err(failed("sync", inputs))
     }

@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 const MESSAGE_BYTES: usize = 1024;
 const OUT_OF_MEMORY: c_int = 2;
@@ -16,6 +16,7 @@ const DEVICE: c_int = 3;
 /// A package with its constants bound. Its code is compiled for one shape.
 #[derive(Debug)]
 pub struct Package {
+    device: Device,
     // Before `weights`: the package points into their memory.
     handle: Handle,
     _weights: Rc<Weights>,
@@ -96,7 +97,12 @@ impl Package {
             return Err(missing(role, &names, &weights));
         };
         handle.bind(&names, &tensors).map_err(failed)?;
+        let device = match usize::try_from(device) {
+            Ok(index) => Device::Cuda(index),
+            Err(_) => Device::Cpu,
+        };
         Ok(Self {
+            device,
             handle,
             _weights: weights,
         })
@@ -124,10 +130,33 @@ impl Package {
                     message,
                 )
             }
-        })?;
+        })
+        .map_err(|error| self.blame(error))?;
         // SAFETY: on success `output` is a fresh at::Tensor that nobody else owns.
         Ok(unsafe { Tensor::from_ptr(output.cast()) })
     }
+}
+
+impl Package {
+    /// What compiled code throws does not leave it: it returns a number, whatever happened. Its inputs have the shape
+    /// that it was compiled for, so what failed was not the request. A device that can still compute had no memory.
+    fn blame(&self, error: ComputeError) -> ComputeError {
+        let ComputeError::Failed(message) = error else {
+            return error;
+        };
+        match self.device.is_cuda() && !computes(self.device) {
+            true => ComputeError::Device(message),
+            false => ComputeError::OutOfMemory(message),
+        }
+    }
+}
+
+/// Whether a device computes and says so: an error that outlives its cause is said by whatever comes next.
+fn computes(device: Device) -> bool {
+    let one = Tensor::f_ones([1], (Kind::Float, device));
+    let two = one.and_then(|one| one.f_add_scalar(1.0));
+    let read = two.and_then(|two| two.f_to_device(Device::Cpu));
+    read.is_ok_and(|read| read.double_value(&[0]) > 1.5)
 }
 
 fn missing(role: Role, names: &[String], weights: &Weights) -> LoadError {

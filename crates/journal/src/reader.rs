@@ -34,6 +34,17 @@ pub enum Order {
     Descending,
 }
 
+/// A completed job whose video is going to be removed. Times in milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiring {
+    /// Which job.
+    pub id: JobId,
+    /// When it was finished.
+    pub finished_at_ms: u64,
+    /// When its video's time is up.
+    pub expires_at_ms: u64,
+}
+
 /// Some jobs, and whether more follow them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
@@ -111,17 +122,23 @@ impl Reader {
         self.query(&sql, [])
     }
 
-    /// The completed job whose video is to be removed first, and when, in milliseconds since the Unix epoch.
+    /// The completed job whose video is to be removed first.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn first_to_expire(&self) -> Result<Option<(JobId, u64)>, ReadError> {
+    pub fn first_to_expire(&self) -> Result<Option<Expiring>, ReadError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM jobs WHERE status = 'completed' AND expires_at_ms IS NOT NULL \
              ORDER BY expires_at_ms LIMIT 1"
         );
         let first = self.query(&sql, [])?.pop();
-        Ok(first.and_then(|record| Some((record.job.id, record.expires_at_ms?))))
+        Ok(first.and_then(|record| {
+            Some(Expiring {
+                id: record.job.id,
+                finished_at_ms: record.finished_at_ms?,
+                expires_at_ms: record.expires_at_ms?,
+            })
+        }))
     }
 
     /// When the job ended that ended first and has no video any more, in milliseconds since the Unix epoch.
@@ -144,7 +161,7 @@ impl Reader {
     /// See [`ReadError`].
     pub fn ended_before(&self, at_ms: u64, limit: usize) -> Result<Vec<JobId>, ReadError> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM jobs WHERE finished_at_ms < ?1 AND status <> 'completed' \
+            "SELECT {COLUMNS} FROM jobs WHERE finished_at_ms IS NOT NULL AND finished_at_ms < ?1 AND status <> 'completed' \
              ORDER BY finished_at_ms LIMIT ?2"
         );
         let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);

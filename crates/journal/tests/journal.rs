@@ -467,7 +467,12 @@ fn a_video_expires_once_and_its_job_is_remembered() {
     let [done, running] = [1, 2].map(|number| fixture.insert(number));
     fixture.finish(done, 1, completed()).unwrap();
     let first = fixture.reader.first_to_expire().unwrap();
-    assert_eq!(first, Some((done, 1_800_000_500_000)));
+    let expected = reel_journal::Expiring {
+        id: done,
+        finished_at_ms: 1_800_000_000_000,
+        expires_at_ms: 1_800_000_500_000,
+    };
+    assert_eq!(first, Some(expected));
     let expire = |id| wait(|done| fixture.journal.expire(id, done));
     expire(done).unwrap();
     assert!(matches!(expire(done), Err(WriteError::Unknown(_))));

@@ -153,6 +153,21 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Bytes of a state, at most.
+    #[must_use]
+    pub const fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// The step of the latest state, as its header says: a look that costs nothing. Whether the state is whole only
+    /// [`latest`](Self::latest) knows.
+    #[must_use]
+    pub fn latest_step(&self) -> Option<u32> {
+        let headers = [0, 1].into_iter().filter_map(|half| self.header(half));
+        let latest = headers.max_by_key(|header| header.sequence);
+        latest.map(|header| header.step)
+    }
+
     /// The latest state that is whole.
     #[must_use]
     pub fn latest(&self) -> Option<Saved> {

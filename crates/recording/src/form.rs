@@ -138,6 +138,7 @@ struct ConfigForm {
     heartbeat_deadline: Duration,
     cancel_deadline: Duration,
     stop_grace: Duration,
+    kill_deadline: Duration,
     backoff_min: Duration,
     backoff_max: Duration,
     boot_failures_max: u32,
@@ -221,6 +222,12 @@ enum InputForm {
         result: Result<(), Failure>,
     },
     Timeout,
+    Freed {
+        #[serde(with = "WorkerIdForm")]
+        worker: WorkerId,
+        #[serde(with = "DeviceIdForm")]
+        device: DeviceId,
+    },
     Order(#[serde(with = "OrderForm")] Order),
     Configure(#[serde(with = "boxed")] Box<Config>),
 }
@@ -334,6 +341,7 @@ enum EventForm {
         fault: Fault,
     },
     Answered,
+    Died,
     Exited(#[serde(with = "ExitForm")] ExitReport),
 }
 

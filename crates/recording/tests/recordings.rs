@@ -148,6 +148,7 @@ fn every_input() -> Vec<Input> {
             }),
         }),
         says(WorkerEvent::Answered),
+        says(WorkerEvent::Died),
         says(WorkerEvent::Exited(ExitReport {
             description: "signal 9".into(),
             memory_held: true,
@@ -161,6 +162,10 @@ fn every_input() -> Vec<Input> {
             result: Err(failure),
         },
         Input::Timeout,
+        Input::Freed {
+            worker: WorkerId(7),
+            device: DeviceId(1),
+        },
         Input::Configure(Box::default()),
         Input::Order(Order::Drain),
         Input::Order(Order::Halt),

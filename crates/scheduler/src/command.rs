@@ -80,6 +80,11 @@ pub enum Command {
         /// What it did; `None`: nothing, an operator wants it gone.
         fault: Option<Fault>,
     },
+    /// Count on a worker no more that does not even die.
+    Abandon {
+        /// Which one.
+        worker: WorkerId,
+    },
     /// Ask a worker whether it lives.
     Ping {
         /// Whom.

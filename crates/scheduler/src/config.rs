@@ -75,6 +75,8 @@ pub struct Config {
     pub cancel_deadline: Duration,
     /// From the request to stop to the end of the process, after which it is killed.
     pub stop_grace: Duration,
+    /// From the end by force to the end of the process, after which the device is out of use.
+    pub kill_deadline: Duration,
     /// Pause before the second respawn of a slot whose workers die without finishing anything;
     /// the first one is immediate. Doubles up to [`backoff_max`](Self::backoff_max), less up to a quarter.
     pub backoff_min: Duration,
@@ -154,6 +156,7 @@ impl Default for Config {
             heartbeat_deadline: Duration::from_secs(10),
             cancel_deadline: Duration::from_secs(20),
             stop_grace: Duration::from_secs(5),
+            kill_deadline: Duration::from_secs(30),
             backoff_min: Duration::from_millis(500),
             backoff_max: Duration::from_secs(60),
             boot_failures_max: 3,

@@ -1,7 +1,9 @@
 //! A device: its slots, its memory, and whether it is to be trusted.
 
+use crate::command::WorkerId;
 use crate::work::RequestDigest;
 use reel_domain::DeviceId;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// What there is to compute on.
@@ -27,6 +29,8 @@ pub(crate) struct Device {
     /// Slots that are not vacant.
     pub(crate) occupied: usize,
     pub(crate) trust: Trust,
+    /// Workers that are gone, or do not go, and hold its memory.
+    pub(crate) holders: BTreeSet<WorkerId>,
     /// The requests under which workers died here since something was finished here.
     pub(crate) deaths: Vec<RequestDigest>,
     pub(crate) evictions: EvictionBudget,

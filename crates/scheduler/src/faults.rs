@@ -8,6 +8,7 @@
 
 use crate::bundle::BundleIx;
 use crate::carried::{Activity, Carried};
+use crate::command::WorkerId;
 use crate::config::Config;
 use crate::device::Trust;
 use crate::scheduler::Scheduler;
@@ -149,6 +150,27 @@ impl Scheduler {
         {
             self.counters.devices_suspected += 1;
             self.set_trust(id, Trust::Suspect, now);
+        }
+    }
+
+    /// A worker is gone, or does not go, and its memory is taken: nobody else is started there.
+    pub(crate) fn held(&mut self, worker: WorkerId, id: DeviceId, now: Instant) {
+        let device = &mut self.devices[id.0 as usize];
+        device.holders.insert(worker);
+        if device.trust != Trust::Stuck {
+            self.counters.devices_stuck += 1;
+            self.set_trust(id, Trust::Stuck, now);
+        }
+    }
+
+    /// Its memory is free. With nobody's taken any more the device is good again.
+    pub(crate) fn freed(&mut self, worker: WorkerId, id: DeviceId, now: Instant) {
+        let Some(device) = self.devices.get_mut(id.0 as usize) else {
+            return;
+        };
+        device.holders.remove(&worker);
+        if device.trust == Trust::Stuck && device.holders.is_empty() {
+            self.set_trust(id, Trust::Good, now);
         }
     }
 

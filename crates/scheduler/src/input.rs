@@ -54,6 +54,13 @@ pub enum Input {
     },
     /// The time that [`Scheduler::poll_timeout`](crate::Scheduler::poll_timeout) named has come.
     Timeout,
+    /// Memory of a device that a worker which is gone had held is free.
+    Freed {
+        /// Whose.
+        worker: WorkerId,
+        /// Where.
+        device: DeviceId,
+    },
     /// An operator wants something.
     Order(Order),
     /// An operator has changed the bounds. What the machine was built with stays as it is:
@@ -155,7 +162,9 @@ pub enum WorkerEvent {
     },
     /// It answered a ping.
     Answered,
-    /// Its process is gone.
+    /// Its process has ended. What it held is not free yet.
+    Died,
+    /// Nothing of it is left.
     Exited(ExitReport),
 }
 

@@ -4,7 +4,6 @@ use crate::WorkerId;
 use crate::bundle::{BundleIx, VISIT};
 use crate::command::Command;
 use crate::config::Eviction;
-use crate::device::Trust;
 use crate::input::{EngineFacts, WorkerEvent};
 use crate::jobs::waiting;
 use crate::scheduler::Scheduler;
@@ -32,6 +31,7 @@ impl Scheduler {
             WorkerEvent::Exited(report) => self.exited(index, report.memory_held, now),
             WorkerEvent::Booting { phase } => self.booting(index, phase, now),
             WorkerEvent::Answered => {}
+            WorkerEvent::Died => self.died(index, now),
             WorkerEvent::Ready { engine } => self.ready(index, engine, now),
             WorkerEvent::Measured { private_bytes } => self.measured(index, private_bytes, now),
             WorkerEvent::Broken { fault } => self.kill(index, fault, now),
@@ -360,16 +360,32 @@ impl Scheduler {
 
     /// Ends a worker by force. Its jobs do not wait for the process to be gone: its results are fenced off.
     pub(crate) fn kill(&mut self, index: usize, fault: Fault, now: Instant) {
+        if let Some(worker) = self.slots[index].worker()
+            && !matches!(self.slots[index].state, State::Killing(_))
+        {
+            self.commands.push_back(Command::Kill {
+                worker,
+                fault: Some(fault),
+            });
+            self.condemn(index, now);
+        }
+    }
+
+    /// A worker's process has ended, asked or not. Its place is free when nothing of it is left.
+    fn died(&mut self, index: usize, now: Instant) {
+        if !self.slots[index].is_ending() {
+            self.condemn(index, now);
+        }
+    }
+
+    /// Whatever a worker had is somebody else's from now on; its slot waits until it is gone.
+    fn condemn(&mut self, index: usize, now: Instant) {
         let slot = &self.slots[index];
         let (Some(worker), Some(bundle)) = (slot.worker(), slot.holds()) else {
             return;
         };
         // Leaving too slowly says nothing about the bundle that comes next.
-        let counts = match slot.state {
-            State::Killing(_) => return,
-            State::Stopping(_) => false,
-            _ => true,
-        };
+        let counts = !matches!(slot.state, State::Stopping(_));
         let (id, starting) = (slot.id, slot.is_starting());
         let carried = slot.carried().to_vec();
         let next = slot.serves().filter(|_| self.takes_workers(id.device));
@@ -379,19 +395,49 @@ impl Scheduler {
             next,
         };
         self.timers.stop_slot(id);
+        let gone_by = now + self.config.kill_deadline;
+        self.timers.set(Timer::Kill(id), gone_by);
         self.forming.remove(&index);
         self.alter(index, |slot| {
             slot.failures += u32::from(counts);
             slot.state = State::Killing(ending);
         });
-        self.commands.push_back(Command::Kill {
-            worker,
-            fault: Some(fault),
-        });
         if starting {
             self.boot_failed(index, bundle, now);
         }
         self.lose(id.device, &carried, now);
+    }
+
+    /// Ends a worker that is not ready, and has done nothing wrong.
+    pub(crate) fn end_start(&mut self, index: usize, now: Instant) {
+        let slot = &self.slots[index];
+        let State::Starting { worker, bundle, .. } = slot.state else {
+            return;
+        };
+        let id = slot.id;
+        let ending = Ending {
+            worker,
+            bundle,
+            next: None,
+        };
+        self.timers.stop_slot(id);
+        let gone_by = now + self.config.kill_deadline;
+        self.timers.set(Timer::Kill(id), gone_by);
+        self.alter(index, |slot| slot.state = State::Killing(ending));
+        self.commands.push_back(Command::Kill {
+            worker,
+            fault: None,
+        });
+    }
+
+    /// A worker does not go, whatever is done: it sits in the kernel, most often in the driver of its device.
+    pub(crate) fn kill_is_due(&mut self, index: usize, now: Instant) {
+        let slot = &self.slots[index];
+        if let State::Killing(Ending { worker, .. }) = slot.state {
+            let device = slot.id.device;
+            self.commands.push_back(Command::Abandon { worker });
+            self.held(worker, device, now);
+        }
     }
 
     fn takes_workers(&self, device: DeviceId) -> bool {
@@ -418,9 +464,9 @@ impl Scheduler {
             }
             slot.state = State::Vacant;
         });
-        if memory_held {
-            self.counters.devices_stuck += 1;
-            self.set_trust(id.device, Trust::Stuck, now);
+        match memory_held {
+            true => self.held(worker, id.device, now),
+            false => self.freed(worker, id.device, now),
         }
         self.lose(id.device, &carried, now);
         if let Some(bundle) = held {

@@ -5,6 +5,7 @@ use crate::device::Trust;
 use crate::input::Order;
 use crate::scheduler::Scheduler;
 use crate::slot::{Ending, Leaving, State};
+use crate::timer::Timer;
 use crate::work::Place;
 use reel_domain::{DeviceId, SlotId};
 use std::collections::VecDeque;
@@ -65,7 +66,10 @@ impl Scheduler {
                 bundle,
                 next: None,
             };
-            self.timers.stop_slot(slot.id);
+            let id = slot.id;
+            self.timers.stop_slot(id);
+            let gone_by = now + self.config.kill_deadline;
+            self.timers.set(Timer::Kill(id), gone_by);
             self.commands.push_back(Command::Kill {
                 worker,
                 fault: None,
@@ -141,7 +145,8 @@ impl Scheduler {
         match &self.slots[index].state {
             State::Ready(ready) if ready.is_idle() => self.stop(index, None, now),
             State::Ready(_) => self.alter_ready(index, |ready| ready.leaving = Leaving::Empty),
-            State::Starting { .. } => self.stop(index, None, now),
+            // It has no work, and reads nothing before it is ready.
+            State::Starting { .. } => self.end_start(index, now),
             State::Reserved { .. }
             | State::Backoff { .. }
             | State::Stopping(_)

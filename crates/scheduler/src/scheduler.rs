@@ -130,6 +130,7 @@ impl Scheduler {
             Input::Worker { worker, event } => self.worker_says(worker, event, now),
             Input::Encoded { attempt, result } => self.encoded(attempt, result),
             Input::Timeout => self.timeout(now),
+            Input::Freed { worker, device } => self.freed(worker, device, now),
             Input::Order(order) => self.obey(order, now),
             Input::Configure(config) => self.configure(*config),
         }
@@ -203,6 +204,7 @@ impl Scheduler {
                 Timer::Stop(slot) => {
                     self.kill(self.index(slot), Fault::Hang(Silence::Stop), now);
                 }
+                Timer::Kill(slot) => self.kill_is_due(self.index(slot), now),
                 Timer::Heartbeat(slot) => self.heartbeat_is_due(self.index(slot), now),
                 Timer::Cancel(slot) => self.cancel_is_due(self.index(slot), now),
                 Timer::Progress(slot) => self.progress_is_due(self.index(slot), now),
@@ -352,6 +354,7 @@ fn lay_out(specs: &[DeviceSpec], spare: usize) -> (Vec<Device>, Vec<Slot>) {
             occupied: 0,
             spec,
             trust: Trust::Good,
+            holders: BTreeSet::new(),
             deaths: Vec::new(),
             evictions: EvictionBudget::new(),
         });

@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     Cancel(SlotId),
     /// A worker asked to stop must be gone.
     Stop(SlotId),
+    /// A worker that was killed must be gone.
+    Kill(SlotId),
     /// A batch that is being formed begins.
     Form(SlotId),
     /// A worker is expected to be free for a realtime job that waits for it.
@@ -78,6 +80,7 @@ impl Timers {
             Timer::Heartbeat(slot),
             Timer::Cancel(slot),
             Timer::Stop(slot),
+            Timer::Kill(slot),
             Timer::Form(slot),
             Timer::Preempt(slot),
             Timer::Backoff(slot),

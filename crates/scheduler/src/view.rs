@@ -54,7 +54,12 @@ impl Scheduler {
     /// No process is left and no video is being encoded; only meaningful after a drain.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.draining && self.workers.is_empty() && self.unsettled == 0
+        let holds = |worker: &WorkerId| {
+            let mut devices = self.devices.iter();
+            devices.any(|device| device.holders.contains(worker))
+        };
+        // A worker that does not even die cannot be waited for.
+        self.draining && self.workers.keys().all(holds) && self.unsettled == 0
     }
 
     /// It takes no new work.

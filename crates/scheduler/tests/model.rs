@@ -485,7 +485,7 @@ impl World {
                     assert!(actor.attempts.is_empty(), "a victim has no work on it");
                     actor.asked_to_stop = true;
                 }
-                Command::Ping { .. } => {}
+                Command::Ping { .. } | Command::Abandon { .. } => {}
                 Command::Kill { worker, .. } => {
                     assert!(self.actors.contains_key(&worker));
                     assert!(self.killed.insert(worker), "a worker is killed once");

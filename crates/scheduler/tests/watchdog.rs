@@ -193,3 +193,67 @@ fn a_device_that_keeps_the_memory_of_a_dead_worker_gets_no_other_until_an_operat
     bench.put(Input::Order(Order::Uncordon(device)));
     assert!(spawns(bench.commands()) > 0);
 }
+
+#[test]
+fn a_device_is_good_again_when_the_last_dead_worker_lets_its_memory_go() {
+    let mut bench = Bench::with(unbatched(), &devices(1, 2));
+    bench.ready(0);
+    bench.ready(1);
+    bench.commands();
+    let device = reel_domain::DeviceId(0);
+    for worker in [0, 1] {
+        bench.tell(
+            worker,
+            WorkerEvent::Exited(ExitReport {
+                description: "signal 9".into(),
+                memory_held: true,
+            }),
+        );
+    }
+    bench.commands();
+    let mut freed = |worker| {
+        let worker = reel_scheduler::WorkerId(worker);
+        bench.put(Input::Freed { worker, device });
+        short(&bench.commands()).len()
+    };
+    assert_eq!(freed(0), 0, "the other one holds some");
+    assert!(freed(1) > 0, "it is used again");
+}
+
+#[test]
+fn a_worker_that_does_not_even_die_takes_its_device_out_and_nobody_waits_for_it() {
+    let mut bench = Bench::with(unbatched(), &devices(1, 1));
+    bench.ready(0);
+    bench.submit(1, &menu()[0]);
+    bench.started(0, attempt(1, 1));
+    bench.commands();
+    bench.tell(0, WorkerEvent::Broken { fault: Fault::Oom });
+    assert_eq!(short(&bench.commands()), ["kill w0 oom", "queued 1"]);
+    bench.pass(30 * SECOND);
+    assert_eq!(short(&bench.commands()), ["abandon w0"]);
+    assert_eq!(bench.scheduler.counters().devices_stuck, 1);
+    bench.put(Input::Order(Order::Drain));
+    assert!(bench.scheduler.is_drained());
+}
+
+#[test]
+fn a_death_is_known_before_its_burial() {
+    let mut bench = one_hot(quiet());
+    bench.submit(1, &menu()[0]);
+    bench.started(0, attempt(1, 1));
+    bench.commands();
+    bench.tell(0, WorkerEvent::Died);
+    assert_eq!(short(&bench.commands()), ["queued 1"]);
+    bench.exit(0);
+    assert_eq!(short(&bench.commands()), ["spawn w1 0.0 64x64@17f"]);
+}
+
+#[test]
+fn a_start_that_nobody_wants_any_more_is_ended_and_is_no_fault() {
+    let mut bench = Bench::with(quiet(), &devices(1, 1));
+    bench.commands();
+    bench.put(Input::Order(Order::Drain));
+    assert_eq!(short(&bench.commands()), ["kill w0"]);
+    bench.exit(0);
+    assert!(bench.scheduler.is_drained());
+}

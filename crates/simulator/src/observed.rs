@@ -175,6 +175,7 @@ impl Observer {
             | WorkerEvent::Measured { .. }
             | WorkerEvent::Booting { .. }
             | WorkerEvent::Answered
+            | WorkerEvent::Died
             | WorkerEvent::Broken { .. } => {}
         }
     }

@@ -511,7 +511,7 @@ impl<'a> World<'a> {
                 self.will(self.now + ENCODING, Happening::Encoded(attempt));
             }
             Command::End { .. } => self.tally.ends(),
-            Command::Ping { .. } => {}
+            Command::Ping { .. } | Command::Abandon { .. } => {}
             Command::Cancel { .. } | Command::Discard { .. } | Command::Update { .. } => {}
         }
     }

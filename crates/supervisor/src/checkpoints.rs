@@ -31,11 +31,14 @@ impl Checkpoints {
             kept.files.clear();
             bundle_id.clone_into(&mut kept.bundle_id);
         }
-        let last = kept.files.pop().filter(|last| last.latest().is_some());
-        if last.is_some() {
+        let last = kept.files.pop();
+        if last
+            .as_ref()
+            .is_some_and(|last| last.latest_step().is_some())
+        {
             kept.files.clear();
+            kept.files.extend(last);
         }
-        kept.files.extend(last);
         kept.files.push(Arc::new(checkpoint));
     }
 
@@ -45,8 +48,13 @@ impl Checkpoints {
         let kept = kept.filter(|kept| kept.bundle_id == bundle_id)?;
         let newest_first = kept.files.iter().rev();
         newest_first
-            .filter_map(|file| Some((Arc::clone(file), file.latest()?.step)))
+            .filter_map(|file| Some((Arc::clone(file), file.latest_step()?)))
             .next()
+    }
+
+    /// After how many steps a job can go on.
+    pub(crate) fn latest_step(&self, job: JobId, bundle_id: &str) -> Option<u32> {
+        self.latest(job, bundle_id).map(|(_, step)| step)
     }
 
     /// A job has ended, or begins anew.

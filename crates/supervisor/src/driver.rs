@@ -341,6 +341,8 @@ impl Supervisor {
             let event = self.next_event().await;
             self.apply(event, Instant::now());
         }
+        let spawner = self.spawner.clone();
+        let _ = tokio::task::spawn_blocking(move || spawner.end_strays()).await;
         for task in keeper.into_iter().chain([strays]) {
             task.abort();
         }
@@ -358,7 +360,10 @@ impl Supervisor {
     pub(crate) fn tune(&mut self, config: Config, tuning: Tuning, now: Instant) {
         self.retention.send_replace(tuning.retention.clone());
         self.space.notify_one();
+        // Files stay where they are, whatever the new configuration says of paths.
+        let directory = std::mem::take(&mut self.tuning.incidents.directory);
         self.tuning = tuning;
+        self.tuning.incidents.directory = directory;
         self.decide(Input::Configure(Box::new(config)), now);
     }
 
@@ -404,7 +409,7 @@ impl Supervisor {
 
     /// Every process is gone, every video is published, every row is written.
     fn is_over(&self) -> bool {
-        self.scheduler.is_drained() && self.workers.len() == 0 && self.ending == 0
+        self.scheduler.is_drained() && self.workers.awaited() == 0 && self.ending == 0
     }
 }
 

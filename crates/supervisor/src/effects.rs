@@ -1,10 +1,11 @@
 //! What each command does. Everything returns at once; anything slow comes back as an event.
 
 use crate::batches::{Given, Memory};
+use crate::devices::Device;
 use crate::driver::Supervisor;
 use crate::encode;
 use crate::event::{BakedBundle, BundleNews, Event};
-use crate::workers::{Conversation, Process, Wanted, Worker, spoken};
+use crate::workers::{Asked, Conversation, Process, Wanted, Worker, spoken};
 use reel_artifacts::Store;
 use reel_domain::{
     AttemptId, Breach, BundleKey, Fault, Job, JobId, JobStatus, Mode, Outcome, Rejection, SlotId,
@@ -52,6 +53,7 @@ impl Supervisor {
             Command::Stop { worker } => self.stop(worker, now),
             Command::Kill { worker, fault } => self.kill(worker, fault),
             Command::Ping { worker } => self.ping(worker, now),
+            Command::Abandon { worker } => self.abandon(worker),
             Command::Encode { attempt } => self.encode(attempt, now),
             Command::Discard { attempt } => self.discard(attempt),
             Command::Update { change } => self.update(&change),
@@ -117,6 +119,7 @@ impl Supervisor {
             conversation: Conversation::default(),
             fault: None,
             lost: Vec::new(),
+            abandoned: false,
         };
         self.workers.insert(id, worker);
         let (spawner, events) = (self.spawner.clone(), self.events.clone());
@@ -166,10 +169,21 @@ impl Supervisor {
             marker: format!("{}{}.{id}", self.worker.marker_prefix, std::process::id()),
             share: self.share(slot),
             sandbox: self.worker.sandboxed.then(|| Sandbox {
-                writable: [&[scratch.to_owned()], self.worker.writable.as_slice()].concat(),
+                writable: self.writable(device, scratch),
                 network: false,
             }),
         }
+    }
+
+    /// Where a worker may write. On a GPU libtorch unpacks a package under `/tmp`, wherever `TMPDIR` points
+    /// (`AOTIModelPackageLoader` of torch 2.11.0).
+    fn writable(&self, device: &Device, scratch: &Path) -> Vec<PathBuf> {
+        let mut writable = self.worker.writable.clone();
+        writable.push(scratch.to_owned());
+        if !device.is_cpu() {
+            writable.push("/tmp".into());
+        }
+        writable
     }
 
     fn share(&self, slot: SlotId) -> Share {
@@ -217,6 +231,10 @@ impl Supervisor {
             (Process::Spawning { wanted }, _) => *wanted = Wanted::Killed,
             (Process::Running(process), Some(_)) => process.terminate(),
             (Process::Running(process), None) => process.kill(),
+        }
+        if let Some(fault) = fault {
+            let lost = worker.lost.clone();
+            self.distrust(&lost, fault);
         }
     }
 
@@ -317,15 +335,20 @@ impl Supervisor {
             let items: Vec<_> = items.collect();
             let last = items.len().saturating_sub(1);
             for (place, (item, told)) in items.into_iter().enumerate() {
+                let resumes = matches!(told.memory, Some(Memory::Checkpoint(_)));
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.conversation.gives(told.attempt, resumes);
+                }
                 let attempt = spoken(told.attempt);
                 let generate = ToWorker::Generate {
                     attempt,
                     item,
-                    resumes: matches!(told.memory, Some(Memory::Checkpoint(_))),
+                    resumes,
                     more: place < last,
                 };
                 self.tell(worker, &generate, told.memory.as_ref(), now);
                 if told.paused {
+                    self.ask(worker, told.attempt, Asked::Paused);
                     self.tell(worker, &ToWorker::Pause { attempt }, None, now);
                 }
             }
@@ -337,14 +360,22 @@ impl Supervisor {
             self.hear(worker, WorkerEvent::Cancelled { attempt }, now);
             return self.send_batches(now);
         }
+        self.ask(worker, attempt, Asked::Cancelled);
         let attempt = spoken(attempt);
         self.tell(worker, &ToWorker::Cancel { attempt }, None, now);
     }
 
-    fn pause(&mut self, worker: WorkerId, attempt: AttemptId, now: Instant) {
+    fn ask(&mut self, worker: WorkerId, attempt: AttemptId, asked: Asked) {
+        if let Some(worker) = self.workers.get_mut(worker) {
+            worker.conversation.asks(attempt, asked);
+        }
+    }
+
+    pub(crate) fn pause(&mut self, worker: WorkerId, attempt: AttemptId, now: Instant) {
         self.jobs
             .change(attempt.job, |progress| progress.stage = Some(PAUSED));
         if !self.batches.set_paused(attempt, true) {
+            self.ask(worker, attempt, Asked::Paused);
             let attempt = spoken(attempt);
             self.tell(worker, &ToWorker::Pause { attempt }, None, now);
         }
@@ -354,6 +385,7 @@ impl Supervisor {
         self.jobs
             .change(attempt.job, |progress| progress.stage = None);
         if !self.batches.set_paused(attempt, false) {
+            self.ask(worker, attempt, Asked::Nothing);
             let attempt = spoken(attempt);
             self.tell(worker, &ToWorker::Resume { attempt }, None, now);
         }

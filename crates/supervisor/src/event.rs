@@ -2,7 +2,7 @@
 
 use crate::driver::Tuning;
 use crate::encode::Prepared;
-use reel_domain::{AttemptId, BundleKey, Failure, JobId, Mode, Rejection};
+use reel_domain::{AttemptId, BundleKey, DeviceId, Failure, JobId, Mode, Rejection};
 use reel_journal::{VideoMeta, WriteError};
 use reel_pool::PoolRequest;
 use reel_process::{Exit, ProcessEvent, SpawnerError, WorkerProcess};
@@ -29,8 +29,8 @@ pub(crate) enum Event {
     Process(WorkerId, ProcessEvent),
     /// Nothing is left of a process, and its device's memory is free; or (`true`) that stays taken.
     Buried(WorkerId, Exit, bool),
-    /// A device, by name, whose memory stayed taken has it back.
-    Unstuck(String),
+    /// Memory that a worker which is gone held stayed taken, and is free now.
+    Freed(WorkerId, DeviceId),
     /// Somebody looked how much memory a worker holds beside what it shares, in bytes.
     Measured(WorkerId, u64),
     /// An attempt's given frames were read.

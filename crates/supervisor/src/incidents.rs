@@ -191,6 +191,16 @@ fn lower(told: impl std::fmt::Debug) -> String {
     format!("{told:?}").to_lowercase()
 }
 
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)
+}
+
 impl IncidentAttempt {
     pub(crate) fn id(attempt: AttemptId) -> (String, u32) {
         (attempt.job.to_string(), attempt.number)
@@ -219,14 +229,13 @@ impl Incidents {
             .create(&self.directory)?;
         let path = self.path(&incident.id);
         let temporary = path.with_extension("new");
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&serde_json::to_vec_pretty(incident)?)?;
-        fs::rename(&temporary, path)?;
+        let bytes = serde_json::to_vec_pretty(incident)?;
+        let written = write_private(&temporary, &bytes);
+        if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
+            // On a disk that is full what is half there must not stay.
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
         let ids = self.ids()?;
         let surplus = ids.len().saturating_sub(self.keep);
         for id in &ids[..surplus] {

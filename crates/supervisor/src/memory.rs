@@ -64,10 +64,22 @@ impl DeviceMemory for DriverMemory {
         }
         let uuid = device.name.clone();
         Box::pin(async move {
-            let looking = tokio::task::spawn_blocking(move || on_gpu(&uuid, pid).is_some());
+            let looking = tokio::task::spawn_blocking(move || is_on_gpu(&uuid, pid));
             looking.await.unwrap_or(false)
         })
     }
+}
+
+/// Whether the driver lists a process on a GPU, however much it says that it holds. In a container that has process
+/// numbers of its own the driver's are others: there nothing can be told.
+fn is_on_gpu(uuid: &str, pid: u32) -> bool {
+    let listed = || {
+        let nvml = Nvml::init().ok()?;
+        let device = nvml.device_by_uuid(uuid).ok()?;
+        let processes = device.running_compute_processes().ok()?;
+        Some(processes.iter().any(|process| process.pid == pid))
+    };
+    listed().unwrap_or(false)
 }
 
 /// Memory of a GPU that a process holds, in bytes; `None` where the driver does not say. Takes milliseconds.

@@ -6,7 +6,7 @@ use crate::encode;
 use crate::event::{BundleNews, Event};
 use crate::memory;
 use crate::work::work;
-use crate::workers::{Meaning, Process, Wanted, Worker, desync};
+use crate::workers::{Asked, Meaning, Process, Wanted, Worker, desync};
 use reel_domain::{
     AttemptId, BootFailure, BootPhase, Breach, BundleKey, Failure, Fault, JobId, JobStatus,
     Rejection, Stage, Steps,
@@ -39,7 +39,10 @@ impl Supervisor {
             Event::Spawned(worker, result) => self.spawned(worker, result, now),
             Event::Process(worker, event) => self.process_event(worker, event, now),
             Event::Buried(worker, exit, held) => self.buried(worker, &exit, held, now),
-            Event::Unstuck(device) => self.unstuck(&device, now),
+            Event::Freed(worker, device) => {
+                tracing::info!(%worker, "its device's memory is free again");
+                self.decide(Input::Freed { worker, device }, now);
+            }
             Event::Measured(worker, private_bytes) => {
                 self.hear(worker, WorkerEvent::Measured { private_bytes }, now);
             }
@@ -86,6 +89,7 @@ impl Supervisor {
         match result {
             Ok(()) => self.jobs.stored(id),
             Err(rejection) => {
+                self.remove_files(id);
                 self.space.notify_one();
                 self.jobs.refused(id, rejection);
             }
@@ -188,6 +192,7 @@ impl Supervisor {
                 let (fault, reason) = (Fault::Desync(breach), error.to_string());
                 self.heard(id, Meaning::Broken { fault, reason }, now);
             }
+            ProcessEvent::Died(status) => self.process_died(id, status, now),
             ProcessEvent::Exited(exit) => self.exited(id, exit),
         }
     }
@@ -196,7 +201,10 @@ impl Supervisor {
     /// not have, whatever it says is stale, which the scheduler counts.
     fn follows(&mut self, id: WorkerId, meaning: &Meaning) -> Result<(), String> {
         let attempt = match meaning {
-            Meaning::Step { attempt, .. } | Meaning::Frames { attempt, .. } => *attempt,
+            Meaning::Step { attempt, .. }
+            | Meaning::Frames { attempt, .. }
+            | Meaning::Checkpoint { attempt, .. }
+            | Meaning::NotResumed { attempt, .. } => *attempt,
             Meaning::Event(
                 WorkerEvent::Started { attempt }
                 | WorkerEvent::Cancelled { attempt }
@@ -221,6 +229,8 @@ impl Supervisor {
                 conversation.lets_go(attempt);
                 Ok(())
             }
+            Meaning::Checkpoint { .. } => conversation.keeps(attempt),
+            Meaning::NotResumed { .. } => conversation.does_not_resume(attempt),
             Meaning::Step { mark, .. } => {
                 let steps = steps.map_or(mark.of, Steps::value);
                 conversation.marks(attempt, *mark, steps)
@@ -237,7 +247,9 @@ impl Supervisor {
     fn heard(&mut self, id: WorkerId, meaning: Meaning, now: Instant) {
         match meaning {
             Meaning::Event(event) => {
-                if matches!(event, WorkerEvent::Failed { .. }) {
+                if let WorkerEvent::Failed { attempt, .. } = event
+                    && self.scheduler.carries(id, attempt)
+                {
                     self.metrics.count_fault(Fault::Soft);
                 }
                 self.hear(id, event, now);
@@ -294,7 +306,6 @@ impl Supervisor {
         };
         tracing::error!(worker = %id, %fault, reason, "the worker is broken");
         worker.blame(fault, reason);
-        self.distrust(id, fault);
         self.hear(id, WorkerEvent::Broken { fault }, now);
     }
 
@@ -307,6 +318,17 @@ impl Supervisor {
         now: Instant,
     ) {
         self.remember_memory(id, memory);
+        let Some(worker) = self.workers.get_mut(id) else {
+            return;
+        };
+        if !worker.conversation.is_ready() {
+            return self.broken(
+                id,
+                Fault::Desync(Breach::Impossible),
+                "ready a second time",
+                now,
+            );
+        }
         let Some(worker) = self.workers.get(id) else {
             return;
         };
@@ -382,13 +404,25 @@ impl Supervisor {
 
     /// A worker cannot go on from what an earlier one left: the attempt begins from its beginning, there.
     fn begin_anew(&mut self, id: WorkerId, attempt: AttemptId, reason: &str, now: Instant) {
+        if !self.scheduler.carries(id, attempt) {
+            return;
+        }
         tracing::warn!(worker = %id, %attempt, reason, "the attempt begins anew");
         self.checkpoints.forget(attempt.job);
-        if let Some(worker) = self.workers.get_mut(id) {
-            worker.conversation.lets_go(attempt);
-        }
-        if self.scheduler.carries(id, attempt) {
-            self.generate(id, attempt, false, now);
+        let asked = self
+            .workers
+            .get_mut(id)
+            .map(|worker| worker.conversation.asked(attempt));
+        match asked {
+            // The worker has forgotten it, and will not say so again.
+            Some(Asked::Cancelled) => self.hear(id, WorkerEvent::Cancelled { attempt }, now),
+            Some(asked) => {
+                self.generate(id, attempt, false, now);
+                if asked == Asked::Paused {
+                    self.pause(id, attempt, now);
+                }
+            }
+            None => {}
         }
     }
 

@@ -12,7 +12,7 @@
 use crate::effects::now_ms;
 use reel_artifacts::Store;
 use reel_domain::JobId;
-use reel_journal::{Journal, Reader};
+use reel_journal::{Expiring, Journal, Reader};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot, watch};
@@ -125,17 +125,17 @@ impl Keeper {
         let next = loop {
             let first = self.read(Reader::first_to_expire).await?;
             match first {
-                Some((id, at_ms)) if at_ms <= now => self.expire(id, "its time is up").await?,
-                Some((id, at_ms))
-                    if self.may_go_early(at_ms, now) && self.is_short_of_space().await =>
-                {
-                    self.expire(id, "space is short").await?;
+                Some(video) if video.expires_at_ms <= now => {
+                    self.expire(video.id, "its time is up").await?;
+                }
+                Some(video) if self.may_go_early(video, now) && self.is_short_of_space().await => {
+                    self.expire(video.id, "space is short").await?;
                 }
                 first => break first,
             }
         };
         let forgotten = self.forget_old(now).await?;
-        let next_video = next.map(|(_, at_ms)| at_ms);
+        let next_video = next.map(|video| video.expires_at_ms);
         let next_row = self.next_row(forgotten).await?;
         Ok(match next_video.into_iter().chain(next_row).min() {
             Some(at_ms) => Due::In(Duration::from_millis(at_ms.saturating_sub(now)) + SLACK),
@@ -143,11 +143,10 @@ impl Keeper {
         })
     }
 
-    /// A video that expires at a time has been kept long enough for a disk that is short of space.
-    fn may_go_early(&self, expires_at_ms: u64, now: u64) -> bool {
-        let bounds = self.retention.borrow();
-        let finished_at_ms = expires_at_ms.saturating_sub(bounds.video_ttl.map_or(0, millis));
-        now >= finished_at_ms.saturating_add(millis(bounds.kept_at_least))
+    /// A video has been kept long enough for a disk that is short of space.
+    fn may_go_early(&self, video: Expiring, now: u64) -> bool {
+        let kept_at_least = millis(self.retention.borrow().kept_at_least);
+        now >= video.finished_at_ms.saturating_add(kept_at_least)
     }
 
     async fn is_short_of_space(&self) -> bool {

@@ -14,6 +14,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
+/// A checkpoint of this size is never too large, however small the video.
+const CHECKPOINT_BYTES_MIN: u64 = 1 << 20;
 /// Most steps that a stage other than denoising may claim to have.
 const STAGE_STEPS_MAX: u32 = 100_000;
 
@@ -33,8 +35,10 @@ pub(crate) struct Worker {
     pub(crate) conversation: Conversation,
     /// The first thing that went wrong with it, and the words for it.
     pub(crate) fault: Option<(Fault, String)>,
-    /// What it had when it was killed.
+    /// What it had when it was killed, or died.
     pub(crate) lost: Vec<AttemptId>,
+    /// It was killed, and does not end.
+    pub(crate) abandoned: bool,
 }
 
 /// What was said so far; what may be said next follows from it.
@@ -43,10 +47,36 @@ pub(crate) struct Conversation {
     /// How far its start is.
     pub(crate) phase: BootPhase,
     capabilities: Option<Capabilities>,
-    /// The attempts that it says it has begun, and where each is.
-    begun: BTreeMap<AttemptId, Option<Mark>>,
+    /// It has said READY.
+    ready: bool,
+    /// The attempts that it was given and has not ended.
+    given: BTreeMap<AttemptId, GivenAttempt>,
     /// Pings that it has not answered.
     pings: u32,
+}
+
+/// What was said of an attempt, by whom.
+#[derive(Debug, Clone, Copy, Default)]
+struct GivenAttempt {
+    /// It was to go on from a checkpoint.
+    resumes: bool,
+    /// The last that it was asked about it.
+    asked: Asked,
+    /// It has begun it.
+    begun: bool,
+    /// It has said where it keeps its state.
+    keeps: bool,
+    /// Where it is.
+    mark: Option<Mark>,
+}
+
+/// What a worker was asked about an attempt that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Asked {
+    #[default]
+    Nothing,
+    Paused,
+    Cancelled,
 }
 
 /// The process, or what must happen to it as soon as it exists.
@@ -118,8 +148,10 @@ impl Workers {
         self.by_id.get_mut(&id)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.by_id.len()
+    /// Those that somebody still waits for.
+    pub(crate) fn awaited(&self) -> usize {
+        let workers = self.by_id.values();
+        workers.filter(|worker| !worker.abandoned).count()
     }
 }
 
@@ -151,7 +183,9 @@ impl Worker {
             FromWorker::Started { attempt } => Meaning::Event(WorkerEvent::Started {
                 attempt: known(attempt),
             }),
-            FromWorker::Checkpoint { attempt } => checkpoint(known(attempt), fd),
+            FromWorker::Checkpoint { attempt } => {
+                checkpoint(known(attempt), fd, self.bundle.shape.video_bytes())
+            }
             FromWorker::Step {
                 attempt,
                 stage,
@@ -248,7 +282,8 @@ impl Default for Conversation {
         Self {
             phase: BootPhase::Exec,
             capabilities: None,
-            begun: BTreeMap::new(),
+            ready: false,
+            given: BTreeMap::new(),
             pings: 0,
         }
     }
@@ -318,13 +353,69 @@ impl Conversation {
         }
     }
 
+    /// It says READY; `false`: once more.
+    pub(crate) const fn is_ready(&mut self) -> bool {
+        !std::mem::replace(&mut self.ready, true)
+    }
+
     // --- attempts that this worker has: what may follow what ---
+
+    /// It is given an attempt.
+    pub(crate) fn gives(&mut self, attempt: AttemptId, resumes: bool) {
+        let given = GivenAttempt {
+            resumes,
+            ..GivenAttempt::default()
+        };
+        self.given.insert(attempt, given);
+    }
+
+    /// It is asked something about an attempt.
+    pub(crate) fn asks(&mut self, attempt: AttemptId, asked: Asked) {
+        if let Some(given) = self.given.get_mut(&attempt)
+            && given.asked != Asked::Cancelled
+        {
+            given.asked = asked;
+        }
+    }
+
+    /// What it was asked last about an attempt.
+    pub(crate) fn asked(&self, attempt: AttemptId) -> Asked {
+        self.given
+            .get(&attempt)
+            .map_or(Asked::Nothing, |given| given.asked)
+    }
 
     /// It says that it has begun an attempt.
     pub(crate) fn begins(&mut self, attempt: AttemptId) -> Result<(), String> {
-        match self.begun.insert(attempt, None) {
-            None => Ok(()),
-            Some(_) => Err("an attempt that it has begun already".into()),
+        match self.given.get_mut(&attempt) {
+            Some(given) if !given.begun => {
+                given.begun = true;
+                Ok(())
+            }
+            _ => Err("an attempt that it has begun already".into()),
+        }
+    }
+
+    fn begun(&mut self, attempt: AttemptId, what: &str) -> Result<&mut GivenAttempt, String> {
+        let given = self.given.get_mut(&attempt).filter(|given| given.begun);
+        given.ok_or_else(|| format!("{what} of an attempt that it has not begun"))
+    }
+
+    /// It says where it keeps an attempt's state.
+    pub(crate) fn keeps(&mut self, attempt: AttemptId) -> Result<(), String> {
+        let given = self.begun(attempt, "a checkpoint")?;
+        match std::mem::replace(&mut given.keeps, true) {
+            false => Ok(()),
+            true => Err("a second checkpoint of an attempt".into()),
+        }
+    }
+
+    /// It says that it cannot go on from the checkpoint that it was given.
+    pub(crate) fn does_not_resume(&mut self, attempt: AttemptId) -> Result<(), String> {
+        let given = self.begun(attempt, "a checkpoint")?;
+        match given.resumes {
+            true => Ok(()),
+            false => Err("it was given no checkpoint".into()),
         }
     }
 
@@ -335,9 +426,7 @@ impl Conversation {
         mark: Mark,
         steps: u32,
     ) -> Result<(), String> {
-        let Some(last) = self.begun.get_mut(&attempt) else {
-            return Err("a step of an attempt that it has not begun".into());
-        };
+        let given = self.begun(attempt, "a step")?;
         let of_max = match mark.stage {
             Stage::Denoise => steps,
             Stage::Encode | Stage::Decode => STAGE_STEPS_MAX,
@@ -350,50 +439,54 @@ impl Conversation {
             ));
         }
         let place = |mark: Mark| (mark.stage, mark.step);
-        if last.is_some_and(|last| place(last) >= place(mark)) {
+        if given.mark.is_some_and(|last| place(last) >= place(mark)) {
             return Err(format!("{} step {} once more", mark.stage, mark.step));
         }
-        *last = Some(mark);
+        given.mark = Some(mark);
         Ok(())
     }
 
     /// It says that it is through with an attempt.
     pub(crate) fn ends(&mut self, attempt: AttemptId) -> Result<(), String> {
-        match self.begun.remove(&attempt) {
-            Some(_) => Ok(()),
-            None => Err("the end of an attempt that it has not begun".into()),
-        }
+        self.begun(attempt, "the end")?;
+        self.lets_go(attempt);
+        Ok(())
     }
 
     /// The attempts that it says it has begun.
     pub(crate) fn has_begun(&self) -> Vec<AttemptId> {
-        self.begun.keys().copied().collect()
+        let begun = self.given.iter().filter(|(_, given)| given.begun);
+        begun.map(|(attempt, _)| *attempt).collect()
     }
 
     /// The stage that an attempt was in, as it said last.
     pub(crate) fn stage(&self, attempt: AttemptId) -> Option<Stage> {
-        let mark = *self.begun.get(&attempt)?;
-        Some(mark.map_or(Stage::Encode, |mark| mark.stage))
+        let given = self.given.get(&attempt).filter(|given| given.begun)?;
+        Some(given.mark.map_or(Stage::Encode, |mark| mark.stage))
     }
 
     /// The denoising steps of an attempt that it said were done.
     pub(crate) fn step(&self, attempt: AttemptId) -> u32 {
-        let mark = self.begun.get(&attempt).copied().flatten();
+        let mark = self.given.get(&attempt).and_then(|given| given.mark);
         mark.filter(|mark| mark.stage == Stage::Denoise)
             .map_or(0, |mark| mark.step)
     }
 
     /// An attempt that was asked for may leave before it has begun.
     pub(crate) fn lets_go(&mut self, attempt: AttemptId) {
-        self.begun.remove(&attempt);
+        self.given.remove(&attempt);
     }
 }
 
-fn checkpoint(attempt: AttemptId, fd: Option<OwnedFd>) -> Meaning {
+/// Latents are many times smaller than the video that they stand for.
+fn checkpoint(attempt: AttemptId, fd: Option<OwnedFd>, video_bytes: u64) -> Meaning {
     let Some(fd) = fd else {
         return desync("a checkpoint without its memory file");
     };
     match Checkpoint::accept(fd) {
+        Ok(checkpoint) if checkpoint.capacity() > CHECKPOINT_BYTES_MIN.max(video_bytes) => {
+            desync("a checkpoint larger than the video")
+        }
         Ok(checkpoint) => Meaning::Checkpoint {
             attempt,
             checkpoint,

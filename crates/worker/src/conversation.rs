@@ -220,7 +220,7 @@ impl<'a, E: Engine> Conversation<'a, E> {
                 self.set_paused(attempt, false);
                 Ok(())
             }
-            // The reading thread has answered.
+            // The reading thread answers.
             ToWorker::Ping { .. } => Ok(()),
             ToWorker::Shutdown => {
                 self.stopping = true;
@@ -248,6 +248,7 @@ impl<'a, E: Engine> Conversation<'a, E> {
             ..Timings::default()
         };
         let checkpoint = self.open_checkpoint(attempt)?;
+        let (step, of) = self.engine.progress(&run);
         self.active.push(Active {
             attempt,
             run,
@@ -255,7 +256,12 @@ impl<'a, E: Engine> Conversation<'a, E> {
             paused: false,
             checkpoint,
         });
-        self.report(attempt, Stage::Encode, 1, 1)
+        self.report(attempt, Stage::Encode, 1, 1)?;
+        match step {
+            0 => Ok(()),
+            // It goes on from there; if all steps are behind it, what comes next is the decoding.
+            _ => self.report(attempt, Stage::Denoise, step, of),
+        }
     }
 
     /// From the prompt and the given frames, or from where an earlier attempt stood.
@@ -467,10 +473,12 @@ fn read_in_background(channel: End) -> Receiver<Incoming> {
     std::thread::spawn(move || {
         loop {
             let mut incoming = channel.receive();
-            if let Ok((ToWorker::Ping { nonce }, _)) = incoming
-                && let Err(error) = channel.send(&FromWorker::Pong { nonce }, None)
-            {
-                incoming = Err(error);
+            // The computing thread has no part in it: pings must not fill its inbox while a step takes its time.
+            if let Ok((ToWorker::Ping { nonce }, _)) = incoming {
+                match channel.send(&FromWorker::Pong { nonce }, None) {
+                    Ok(()) => continue,
+                    Err(error) => incoming = Err(error),
+                }
             }
             let last = incoming.is_err();
             if sender.send(incoming).is_err() || last {

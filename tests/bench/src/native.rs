@@ -86,6 +86,7 @@ impl Worker {
                     }
                 }
                 ProcessEvent::Broken(error) => bail!(error),
+                ProcessEvent::Died(_) => {}
                 ProcessEvent::Exited(exit) => {
                     bail!(
                         "the worker ended: {}\n{}",

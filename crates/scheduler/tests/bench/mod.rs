@@ -308,6 +308,7 @@ fn name(command: &Command) -> String {
             None => format!("kill {worker}"),
         },
         Command::Ping { worker } => format!("ping {worker}"),
+        Command::Abandon { worker } => format!("abandon {worker}"),
         Command::Encode { attempt } => format!("encode {}", brief(*attempt)),
         Command::Discard { attempt } => format!("discard {}", brief(*attempt)),
         Command::Update { change } => format!("{} {}", change.status, change.id.as_bytes()[0]),
