@@ -20,6 +20,7 @@ mod service;
 mod simulate;
 mod slots;
 mod startup;
+mod tuning;
 
 use clap::{Args, Parser, Subcommand};
 use config::{Config, LogFormat};

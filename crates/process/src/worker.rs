@@ -219,6 +219,13 @@ impl Watcher {
                 return;
             }
         }
+        // What it said before it died comes before its death, whatever the runtime noticed first.
+        while reading && let Ok((message, fd)) = self.channel.get_ref().receive() {
+            let last_words = ProcessEvent::Message(message, fd);
+            if events.send(wrap(last_words)).await.is_err() {
+                return;
+            }
+        }
         let Self {
             mut child,
             flight,
@@ -250,8 +257,7 @@ impl Watcher {
         let _ = events.send(wrap(ProcessEvent::Exited(exit))).await;
     }
 
-    /// A worker that never stops talking must not keep anybody from ending it; what it said before it died comes
-    /// before its death.
+    /// A worker that never stops talking must not keep anybody from ending it.
     async fn next(&mut self, reading: bool) -> Woken {
         let climbing = async {
             match self.wanted.changed().await {

@@ -7,7 +7,7 @@
 //!     │  │               │               ▼  drained, replaced)   │ stays after all if its place is not
 //!     │  └──── exited ───┼────────── Stopping ◄──────────────────┤ needed any more
 //!     │                  │               │ grace over            │
-//!     │                  ▼               ▼                       │ deadline missed, desync, fatal error,
+//!     │                  ▼               ▼                       │ died, deadline missed, desync, fatal error,
 //!     ├──── exited ── Killing ◄──────────┴───────────────────────┘ cancel not honoured
 //!     │
 //!     ├── delay over ── Backoff ◄── exited (unasked), from Starting, Ready, Killing

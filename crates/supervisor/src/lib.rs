@@ -3,7 +3,7 @@
 //! - [`driver`]: the loop: one event in, decisions, effects out
 //! - [`devices`]: which GPUs or processor shares there are
 //! - `reactions`: what each event means to the scheduler and to whoever waits
-//! - `effects`: what each command does; anything slow runs as its own task and comes back as an event
+//! - `effects`, `processes`, `attempts`: what each command does; anything slow runs as its own task and comes back as an event
 //! - `work`: what the scheduler gets to know of a job
 //! - `workers`: the processes, and what their messages mean to the scheduler
 //! - `jobs`: living jobs as their clients see them
@@ -14,6 +14,7 @@
 //! - `metrics`: the pool in numbers
 #![forbid(unsafe_code)]
 
+mod attempts;
 mod batches;
 mod checkpoints;
 mod deaths;
@@ -27,6 +28,7 @@ mod encode;
 mod event;
 mod jobs;
 mod metrics;
+mod processes;
 mod profiles;
 mod publish;
 mod reactions;
@@ -36,10 +38,10 @@ mod workers;
 
 pub use devices::Device;
 pub use driver::{Parts, Supervisor, SupervisorHandle, Tuning, WorkerProgram};
-pub use effects::SHORT_SPIN;
 pub use event::{BakedBundle, BundleNews};
 pub use incidents::{Incident, Incidents};
 pub use memory::{DeviceMemory, DriverMemory};
 pub use metrics::MetricsError;
+pub use processes::SHORT_SPIN;
 pub use profiles::Profiles;
 pub use retention::Retention;

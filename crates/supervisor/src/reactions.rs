@@ -321,17 +321,10 @@ impl Supervisor {
         let Some(worker) = self.workers.get_mut(id) else {
             return;
         };
-        if !worker.conversation.is_ready() {
-            return self.broken(
-                id,
-                Fault::Desync(Breach::Impossible),
-                "ready a second time",
-                now,
-            );
+        if !worker.conversation.says_ready() {
+            let fault = Fault::Desync(Breach::Impossible);
+            return self.broken(id, fault, "ready a second time", now);
         }
-        let Some(worker) = self.workers.get(id) else {
-            return;
-        };
         let spawn = now.saturating_duration_since(worker.spawned);
         let shape = worker.bundle.shape.to_string();
         self.metrics

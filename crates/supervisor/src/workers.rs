@@ -353,8 +353,8 @@ impl Conversation {
         }
     }
 
-    /// It says READY; `false`: once more.
-    pub(crate) const fn is_ready(&mut self) -> bool {
+    /// It says READY; `false`: not for the first time.
+    pub(crate) const fn says_ready(&mut self) -> bool {
         !std::mem::replace(&mut self.ready, true)
     }
 
