@@ -29,7 +29,7 @@ const FDS_SLACK: usize = 4;
 const GROWTH_KIB_MAX: u64 = 4 * 1_024;
 
 /// What a job makes its worker do, and the class of fault that this is; `None`: nobody should mind.
-const MISDEEDS: [(&str, Option<FaultClass>); 26] = [
+const MISDEEDS: [(&str, Option<FaultClass>); 28] = [
     ("crash", Some(FaultClass::Crash)),
     ("die:9", Some(FaultClass::Crash)),
     ("die:11", Some(FaultClass::Crash)),
@@ -55,6 +55,8 @@ const MISDEEDS: [(&str, Option<FaultClass>); 26] = [
     ("million:JOB", Some(FaultClass::Desync)),
     ("fork", None),
     ("leak:40", None),
+    ("stale", None),
+    ("shout:20", None),
     ("fail", None),
 ];
 
