@@ -9,7 +9,7 @@
 
 mod harness;
 
-use harness::{Pool, SHAPES, marks};
+use harness::{Pool, SHAPES, marks, sum};
 use reel_domain::{FailureCode, FaultClass, JobId, JobStatus, Prompt, Steps};
 use reel_pool::Submission;
 use reel_scheduler::{Batching, Config};
@@ -207,10 +207,10 @@ async fn random_faults_lose_nothing_and_are_told_by_their_names() {
         pool.end(id).await;
     }
     let took = begun.elapsed();
-    let deaths = pool.counter_of("reel_pool_worker_failure_total");
-    let ends = pool.counter_of("reel_pool_request_total");
-    let reader = pool.reader.clone();
+    let (reader, registry) = (pool.reader.clone(), pool.registry.clone());
     pool.shut_down().await;
+    let deaths = sum(&registry, "reel_pool_worker_failure_total");
+    let ends = sum(&registry, "reel_pool_request_total");
     let unfinished = reader.unfinished().unwrap();
     assert!(unfinished.is_empty(), "lost: {unfinished:?}");
     assert!(

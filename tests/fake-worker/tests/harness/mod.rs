@@ -283,16 +283,7 @@ impl Pool {
     }
 
     pub(crate) fn counter_of(&self, family: &str) -> f64 {
-        let families = self.registry.gather();
-        let family = families
-            .iter()
-            .find(|candidate| candidate.name() == family)
-            .unwrap();
-        family
-            .get_metric()
-            .iter()
-            .map(|metric| metric.get_counter().get_value())
-            .sum()
+        sum(&self.registry, family)
     }
 
     pub(crate) async fn shut_down(self) {
@@ -302,6 +293,19 @@ impl Pool {
             .expect("in time")
             .unwrap();
     }
+}
+
+/// All counters of a family together.
+pub(crate) fn sum(registry: &prometheus::Registry, family: &str) -> f64 {
+    let families = registry.gather();
+    let family = families
+        .iter()
+        .find(|candidate| candidate.name() == family)
+        .unwrap();
+    let counters = family.get_metric().iter();
+    counters
+        .map(|metric| metric.get_counter().get_value())
+        .sum()
 }
 
 pub(crate) fn alive(pid: u32) -> bool {
