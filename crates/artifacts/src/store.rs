@@ -76,8 +76,7 @@ impl Store {
             videos,
         };
         // Staging lies inside `artifacts`, so that a rename never crosses file systems.
-        let staging = &directories.staging;
-        durable::remove_dir(staging).map_err(failed("empty", staging))?;
+        set_aside(&directories)?;
         for path in [&directories.staging, &directories.inputs] {
             durable::create_private_dir(path).map_err(failed("create", path))?;
         }
@@ -234,6 +233,31 @@ impl Store {
             .join(name)
             .with_extension(GIVEN_EXTENSION)
     }
+}
+
+/// Whatever was being written when an earlier run was killed is out of the way when this returns, and gone if that can
+/// be: an encoder that outlived it for a moment may still be writing there. The next start tries again.
+fn set_aside(directories: &Directories) -> Result<(), StoreError> {
+    let staging = &directories.staging;
+    let aside = directories
+        .videos
+        .join(format!("{STAGING_NAME}-{}", std::process::id()));
+    // One that an earlier process of this number could not remove.
+    let _ = durable::remove_dir(&aside);
+    match fs::rename(staging, &aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("set aside", staging)(error));
+        }
+        _ => {}
+    }
+    let entries = fs::read_dir(&directories.videos).into_iter().flatten();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with(STAGING_NAME) {
+            let _ = durable::remove_dir(&entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// The entries of a directory whose names are job ids, extensions aside.

@@ -164,3 +164,20 @@ fn nobody_but_the_owner_enters_the_directories() {
         assert_eq!(metadata.permissions().mode() & 0o077, 0, "{name}");
     }
 }
+
+#[test]
+fn what_an_encoder_of_a_killed_run_still_writes_is_in_nobodys_way() {
+    let (store, directory) = store();
+    let staging = directory.path().join("artifacts/.staging");
+    fs::write(staging.join("half"), b"half a video").unwrap();
+    // It could not be removed by the run before, and can be now.
+    fs::create_dir(directory.path().join("artifacts/.staging-1")).unwrap();
+    publish(&store, ID, 1, b"whole");
+    let again = Store::open(directory.path()).unwrap();
+    let left = fs::read_dir(directory.path().join("artifacts")).unwrap();
+    let mut names: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, [".staging", &ID.to_string()]);
+    assert_eq!(fs::read_dir(staging).unwrap().count(), 0);
+    assert_eq!(read(&again, ID), b"whole");
+}
