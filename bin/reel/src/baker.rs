@@ -5,7 +5,7 @@ use crate::catalog;
 use crate::config::Config;
 use crate::startup;
 use reel_bundle::{Bundle, Cache, Model, Requirements, State};
-use reel_domain::{BundleKey, Shape};
+use reel_domain::{BundleKey, Mode, Shape};
 use reel_supervisor::{BakedBundle, BundleNews, SupervisorHandle};
 
 /// `reel bake`: bakes in the foreground, with progress, and says what it did.
@@ -146,11 +146,17 @@ impl Baker {
     }
 }
 
+fn extend_frames(bundle: &Bundle) -> Option<u32> {
+    let extends = bundle.manifest.modes.contains(&Mode::Extend);
+    extends.then_some(bundle.manifest.conditioning.extend)
+}
+
 fn baked(bundle: &Bundle) -> BakedBundle {
     BakedBundle {
         id: bundle.id.clone(),
         dir: bundle.dir.clone(),
         modes: bundle.manifest.modes.clone(),
+        extend_frames: extend_frames(bundle),
         weights_bytes: bundle.manifest.weights_bytes(),
     }
 }

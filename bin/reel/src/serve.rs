@@ -9,10 +9,12 @@ use crate::operator::{Operator, Source};
 use crate::service::ServiceManager;
 use crate::startup::{self, Storage, UsageError};
 use anyhow::Context;
+use futures_util::FutureExt;
 use reel_gateway::Parts as GatewayParts;
 use reel_media::Ffmpeg;
 use reel_process::{Spawner, affinity};
 use reel_supervisor::{Device, DriverMemory, Parts, Supervisor, WorkerProgram};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,7 +47,10 @@ pub(crate) fn run(config: &Config, source: Source) -> anyhow::Result<()> {
         .thread_name("gateway")
         .enable_all()
         .build()?;
-    let listener = listen(&http, config)?;
+    let keys = startup::open_keys(config)?;
+    let listener = listen(&http, config.server.listen)?;
+    let admin = config.server.admin_listen;
+    let admin = admin.map(|address| listen(&http, address)).transpose()?;
     let address = listener.local_addr()?;
     let storage = startup::open_storage(&config.paths.data_dir)?;
     let Storage {
@@ -94,39 +99,53 @@ pub(crate) fn run(config: &Config, source: Source) -> anyhow::Result<()> {
         catalog,
         reader,
         store,
+        keys,
         registry,
         config: config.gateway(),
     };
     tracing::info!("listening on http://{address}");
     manager.ready();
-    http.block_on(serve_http(listener, gateway, ended))?;
+    http.block_on(serve_http((listener, admin), gateway, ended))?;
     tracing::info!("ended");
     Ok(())
 }
 
 /// The gateway answers as long as the supervisor lives, while it drains too.
 async fn serve_http(
-    listener: TcpListener,
+    (listener, admin): (TcpListener, Option<TcpListener>),
     parts: GatewayParts,
     supervisor: tokio::task::JoinHandle<()>,
 ) -> anyhow::Result<()> {
     let limits = parts.config.serve.clone();
-    let router = reel_gateway::router(parts);
+    let routers = reel_gateway::routers(parts);
     let (gone, supervisor_gone) = tokio::sync::oneshot::channel();
     let watched = tokio::spawn(async move {
         let result = supervisor.await;
         let _ = gone.send(());
         result
     });
-    let until = async { supervisor_gone.await.unwrap_or_default() };
-    reel_gateway::serve_with(listener, router, limits, until).await?;
+    let until = supervisor_gone.shared();
+    let public = reel_gateway::serve_with(
+        listener,
+        routers.public,
+        limits.clone(),
+        until.clone().map(drop),
+    );
+    let operators = async {
+        match admin {
+            Some(admin) => {
+                reel_gateway::serve_with(admin, routers.admin, limits, until.map(drop)).await
+            }
+            None => Ok(()),
+        }
+    };
+    tokio::try_join!(public, operators)?;
     watched
         .await?
         .context("the supervisor has crashed; unfinished jobs go on at the next start")
 }
 
-fn listen(http: &Runtime, config: &Config) -> anyhow::Result<TcpListener> {
-    let listen = config.server.listen;
+fn listen(http: &Runtime, listen: SocketAddr) -> anyhow::Result<TcpListener> {
     http.block_on(TcpListener::bind(listen)).with_context(|| {
         format!("cannot listen on {listen}: is another server running? choose a port with --listen")
     })
@@ -146,7 +165,7 @@ fn worker_program(config: &Config, slots: usize) -> anyhow::Result<WorkerProgram
 }
 
 fn announce(config: &Config, devices: &[Device], slots_per_device: u32, unfinished: usize) {
-    let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
+    let names: Vec<_> = devices.iter().map(|device| &*device.name).collect();
     tracing::info!(
         devices = names.join(","),
         slots_per_device,

@@ -4,13 +4,16 @@ use crate::config::{Config, Devices};
 use anyhow::Context;
 use reel_artifacts::Store;
 use reel_domain::JobStatus;
+use reel_gateway::Keys;
 use reel_journal::{JobRecord, Journal, Order, Reader};
+use reel_keys::{KeyFile, KeyRingEvent, SharedKeyRing, UrlSigner};
 use reel_process::{Cgroups, orphans, sandbox};
 use reel_supervisor::{Device, devices, memory};
 use std::fs::{self, DirBuilder};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What recordings are called.
 const RECORDING_EXTENSION: &str = "reelrec";
@@ -35,6 +38,12 @@ pub(crate) enum UsageError {
     /// The encoder is not there.
     #[error(transparent)]
     Ffmpeg(#[from] reel_media::MediaError),
+    /// Anybody could ask for anything.
+    #[error(
+        "refusing to listen on {0}: there are no API keys, so everybody who reaches it could ask for videos and read \
+         everybody's. Make a key with `reel key create --tenant NAME`, or listen on 127.0.0.1 (--listen)"
+    )]
+    NoKeys(SocketAddr),
     /// GPUs were demanded.
     #[error("pool.devices is \"gpu\", but no GPU was found (NVML sees none)")]
     NoGpu,
@@ -75,10 +84,47 @@ pub(crate) fn open_storage(data_dir: &Path) -> anyhow::Result<Storage> {
     })
 }
 
+/// The keys of the data directory, which are followed from now on. Where there are none, only this machine may ask.
+pub(crate) fn open_keys(config: &Config) -> anyhow::Result<Keys> {
+    let (data_dir, listen) = (&config.paths.data_dir, config.server.listen);
+    let now = Instant::now();
+    let ring = SharedKeyRing::open(KeyFile::of(data_dir).path(), now, tell_of_keys)?;
+    let keys = ring.ring(now);
+    if keys.is_empty() && !listen.ip().is_loopback() {
+        return Err(UsageError::NoKeys(listen).into());
+    }
+    if let Some(exposure) = keys.exposure() {
+        tracing::warn!("{exposure}");
+    }
+    tracing::info!(keys = keys.keys().len(), "API keys");
+    Ok(Keys {
+        ring,
+        signer: UrlSigner::open(data_dir)?,
+    })
+}
+
+fn tell_of_keys(event: KeyRingEvent) {
+    match event {
+        KeyRingEvent::Reloaded { keys, exposure } => {
+            tracing::info!(keys, "API keys were read again");
+            if let Some(exposure) = exposure {
+                tracing::warn!("{exposure}");
+            }
+        }
+        KeyRingEvent::Refused(error) => {
+            tracing::error!(%error, "API keys stay as they were");
+        }
+    }
+}
+
 /// Removes files of jobs that the journal does not know: they were deleted, or refused while a server was killed. Not
 /// where it knows none at all: then it is the journal that was lost, and the videos may be all that is left.
 fn sweep(store: &Store, reader: &Reader) -> anyhow::Result<()> {
-    if reader.list(None, 1, Order::Ascending)?.records.is_empty() {
+    if reader
+        .list(None, None, 1, Order::Ascending)?
+        .records
+        .is_empty()
+    {
         tracing::info!("the journal is empty: no files are removed");
         return Ok(());
     }

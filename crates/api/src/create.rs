@@ -1,20 +1,22 @@
 //! A request for a video, and the job that it becomes.
 
 use crate::fields::Fields;
+use crate::image::ImageSource;
 use crate::invalid::{Invalid, quoted};
 use crate::length::Length;
 use crate::offer::{Offer, Size};
+use reel_domain::client::CallbackUrlError;
 use reel_domain::limits::BEGIN_WITHIN_S_MAX;
 use reel_domain::{
-    BundleKey, Fps, Guidance, Job, JobId, Mode, Priority, Prompt, RangeError, Sampling, Seed,
-    Sharing, Steps, TenantName,
+    BundleKey, CallbackUrl, Fps, Guidance, Job, JobId, Mode, Priority, Prompt, RangeError,
+    Sampling, Seed, Sharing, Steps, TenantName, TraceParent,
 };
 
 /// The field that carries the first frame; in a form, a file.
 pub const IMAGE_FIELD: &str = "input_reference";
 
 /// Every field of a request.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     "prompt",
     "model",
     "size",
@@ -28,6 +30,7 @@ const KNOWN: [&str; 14] = [
     "priority",
     "batch",
     "begin_within_s",
+    "callback_url",
     IMAGE_FIELD,
 ];
 
@@ -58,6 +61,10 @@ pub struct CreateVideo {
     pub alone: bool,
     /// Seconds within which it must have begun.
     pub begin_within_s: Option<u64>,
+    /// Where its end is to be told.
+    pub callback: Option<CallbackUrl>,
+    /// The first frame, if it is not a file of the form.
+    pub image: Option<ImageSource>,
 }
 
 /// What the server adds to a request to make it a job.
@@ -73,6 +80,10 @@ pub struct Stamp {
     pub seed: Seed,
     /// An image came with the request.
     pub with_image: bool,
+    /// Where the end of a job is told that does not say.
+    pub callback: Option<CallbackUrl>,
+    /// The trace that the request belongs to.
+    pub trace: Option<TraceParent>,
 }
 
 impl CreateVideo {
@@ -82,12 +93,6 @@ impl CreateVideo {
     /// The first thing that is wrong.
     pub fn from_fields(mut fields: Fields) -> Result<Self, Invalid> {
         fields.refuse_unknown(&KNOWN)?;
-        if fields.contains(IMAGE_FIELD) {
-            return Err(Invalid::wrong_type(
-                IMAGE_FIELD,
-                "a file in a multipart/form-data request",
-            ));
-        }
         Ok(Self {
             prompt: prompt(&mut fields)?,
             model: fields.text("model")?,
@@ -101,6 +106,8 @@ impl CreateVideo {
             priority: priority(&mut fields)?,
             alone: alone(&mut fields)?,
             begin_within_s: begin_within_s(&mut fields)?,
+            callback: callback(&mut fields)?,
+            image: ImageSource::take(&mut fields)?,
         })
     }
 
@@ -139,25 +146,28 @@ impl CreateVideo {
                     .begin_within_s
                     .map(|seconds| stamp.created_at_ms + seconds * 1_000),
             },
+            origin: None,
+            callback: self.callback.or(stamp.callback),
+            trace: stamp.trace,
             created_at_ms: stamp.created_at_ms,
         })
     }
 }
 
-fn prompt(fields: &mut Fields) -> Result<Prompt, Invalid> {
+pub(crate) fn prompt(fields: &mut Fields) -> Result<Prompt, Invalid> {
     let text = fields.text("prompt")?;
     let text = text.ok_or_else(|| Invalid::missing("prompt"))?;
     Prompt::new(text).map_err(|error| Invalid::value("prompt", error.to_string()))
 }
 
-fn negative_prompt(fields: &mut Fields) -> Result<Option<Prompt>, Invalid> {
+pub(crate) fn negative_prompt(fields: &mut Fields) -> Result<Option<Prompt>, Invalid> {
     let text = fields.text("negative_prompt")?;
     text.map(Prompt::optional)
         .transpose()
         .map_err(|error| Invalid::value("negative_prompt", error.to_string()))
 }
 
-fn priority(fields: &mut Fields) -> Result<Option<Priority>, Invalid> {
+pub(crate) fn priority(fields: &mut Fields) -> Result<Option<Priority>, Invalid> {
     let Some(text) = fields.text("priority")? else {
         return Ok(None);
     };
@@ -172,6 +182,16 @@ fn priority(fields: &mut Fields) -> Result<Option<Priority>, Invalid> {
         )),
         Ok(priority) => Ok(Some(priority)),
     }
+}
+
+/// Where the end of a job is to be told.
+pub(crate) fn callback(fields: &mut Fields) -> Result<Option<CallbackUrl>, Invalid> {
+    let text = fields.text("callback_url")?;
+    text.map(|text| text.parse())
+        .transpose()
+        .map_err(|error: CallbackUrlError| {
+            Invalid::value("callback_url", format!("`callback_url` {error}"))
+        })
 }
 
 fn alone(fields: &mut Fields) -> Result<bool, Invalid> {
@@ -201,7 +221,7 @@ fn size(fields: &mut Fields) -> Result<Option<Size>, Invalid> {
     text.map(|text| text.parse()).transpose()
 }
 
-fn length(fields: &mut Fields) -> Result<Option<Length>, Invalid> {
+pub(crate) fn length(fields: &mut Fields) -> Result<Option<Length>, Invalid> {
     let seconds = fields.real_or_text("seconds")?;
     let frames = fields.whole("num_frames")?;
     match (seconds, frames) {
@@ -221,14 +241,14 @@ fn length(fields: &mut Fields) -> Result<Option<Length>, Invalid> {
     }
 }
 
-fn seed(fields: &mut Fields) -> Result<Option<Seed>, Invalid> {
+pub(crate) fn seed(fields: &mut Fields) -> Result<Option<Seed>, Invalid> {
     let seed = fields.whole("seed")?;
     seed.map(Seed::new)
         .transpose()
         .map_err(|error| out_of_range("seed", &error))
 }
 
-fn guidance(fields: &mut Fields) -> Result<Option<Guidance>, Invalid> {
+pub(crate) fn guidance(fields: &mut Fields) -> Result<Option<Guidance>, Invalid> {
     let guidance = fields.real("guidance_scale")?;
     guidance
         .map(|strength| Guidance::new(strength as f32))
@@ -236,7 +256,7 @@ fn guidance(fields: &mut Fields) -> Result<Option<Guidance>, Invalid> {
         .map_err(|error| out_of_range("guidance_scale", &error))
 }
 
-fn small<T>(
+pub(crate) fn small<T>(
     fields: &mut Fields,
     name: &str,
     valid: fn(u32) -> Result<T, RangeError>,
@@ -289,19 +309,19 @@ fn mode(offer: &Offer<'_>, with_image: bool) -> Result<Mode, Invalid> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::offer::Preset;
     use reel_domain::{ModelName, Shape};
 
-    struct Card {
+    pub(crate) struct Card {
         model: ModelName,
         shapes: Vec<Shape>,
         negative_prompt: Prompt,
     }
 
     impl Card {
-        fn new() -> Self {
+        pub(crate) fn new() -> Self {
             let shapes = ["64x64@17f", "96x64@17f", "64x64@33f"];
             Self {
                 model: "tiny-shapes".parse().unwrap(),
@@ -310,7 +330,7 @@ mod tests {
             }
         }
 
-        fn offer(&self) -> Offer<'_> {
+        pub(crate) fn offer(&self) -> Offer<'_> {
             Offer {
                 model: &self.model,
                 shapes: &self.shapes,
@@ -326,13 +346,15 @@ mod tests {
         }
     }
 
-    fn stamp() -> Stamp {
+    pub(crate) fn stamp() -> Stamp {
         Stamp {
             id: JobId::from_bytes([7; 16]),
             tenant: TenantName::default(),
             created_at_ms: 1,
             seed: Seed::new(42).unwrap(),
             with_image: false,
+            callback: None,
+            trace: None,
         }
     }
 

@@ -15,6 +15,13 @@ pub struct Fields {
     entries: Vec<(String, Field)>,
 }
 
+/// A text that stands for something: by itself, or as the named member of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reference {
+    Text(String),
+    Member(String, String),
+}
+
 #[derive(Debug, Clone, PartialEq)]
 enum Field {
     /// Typed by its sender.
@@ -69,14 +76,104 @@ impl Fields {
     /// When there is a field that is not in `known`.
     pub(crate) fn refuse_unknown(&self, known: &[&str]) -> Result<(), Invalid> {
         let mut names = self.entries.iter().map(|(name, _)| name.as_str());
-        match names.find(|name| !known.contains(name)) {
+        // What is in brackets is looked at by whoever reads what is before them.
+        let is_known = |name: &&str| {
+            let base = name.split_once('[').map_or(*name, |(base, _)| base);
+            known.contains(name) || known.contains(&base) && name.ends_with(']')
+        };
+        match names.find(|name| !is_known(name)) {
             Some(name) => Err(Invalid::unknown(name, known)),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.entries.iter().any(|(entry, _)| entry == name)
+    /// What makes two requests the same one: every field, in the order of the names, in one way to write it.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        let mut lines: Vec<String> = self
+            .entries
+            .iter()
+            .map(|(name, field)| match field {
+                Field::Text(text) | Field::Json(Value::String(text)) => {
+                    format!("{name:?}={text:?}")
+                }
+                Field::Json(value) => format!("{name:?}={:?}", value.to_string()),
+            })
+            .collect();
+        lines.sort_unstable();
+        lines.join("\n")
+    }
+
+    /// A field that is an object with one text in it (`{"id": "…"}`, in a form `video[id]`), or a text.
+    pub(crate) fn reference(
+        &mut self,
+        name: &str,
+        known: &[&str],
+    ) -> Result<Option<Reference>, Invalid> {
+        match self.take(name) {
+            Some(Field::Text(text) | Field::Json(Value::String(text))) => {
+                Ok(Some(Reference::Text(text)))
+            }
+            Some(Field::Json(Value::Object(members))) => {
+                let members = members.into_iter().filter(|(_, value)| !value.is_null());
+                let members = members.map(|(name, value)| (name, Field::Json(value)));
+                Self::unique(members)?.single(name, known).map(Some)
+            }
+            Some(Field::Json(_)) => Err(Invalid::wrong_type(name, "an object or a string")),
+            None => {
+                let inside = self.take_inside(name);
+                match inside.entries.is_empty() {
+                    true => Ok(None),
+                    false => inside.single(name, known).map(Some),
+                }
+            }
+        }
+    }
+
+    /// The form's fields `name[…]`, without that.
+    fn take_inside(&mut self, name: &str) -> Self {
+        let inside = |entry: &str| {
+            let member = entry
+                .strip_prefix(name)?
+                .strip_prefix('[')?
+                .strip_suffix(']')?;
+            Some(member.to_owned())
+        };
+        let (taken, left) = std::mem::take(&mut self.entries)
+            .into_iter()
+            .partition(|(entry, _)| inside(entry).is_some());
+        self.entries = left;
+        let named = |(entry, field): (String, Field)| (inside(&entry).unwrap_or_default(), field);
+        let taken: Vec<(String, Field)> = taken;
+        Self {
+            entries: taken.into_iter().map(named).collect(),
+        }
+    }
+
+    fn single(mut self, name: &str, known: &[&str]) -> Result<Reference, Invalid> {
+        let [(member, _)] = self.entries.as_slice() else {
+            let message = format!(
+                "`{name}` must be an object with exactly one of {}",
+                known.join(", ")
+            );
+            return Err(Invalid::value(name, message));
+        };
+        let member = member.clone();
+        if !known.contains(&member.as_str()) {
+            let message = format!(
+                "`{name}` has no member `{}`; it has {}",
+                quoted(&member),
+                known.join(", ")
+            );
+            return Err(Invalid::value(name, message));
+        }
+        match self.text(&member) {
+            Ok(Some(text)) => Ok(Reference::Member(member, text)),
+            _ => Err(Invalid::wrong_type(
+                name,
+                "an object whose member is a string",
+            )),
+        }
     }
 
     /// A text.
@@ -170,6 +267,43 @@ mod tests {
         for body in [&b""[..], b"[]", b"\"x\"", b"{} {}", b"{\"a\":", b"\xff"] {
             assert!(Fields::from_json(body).is_err(), "{body:?}");
         }
+    }
+
+    #[test]
+    fn an_object_of_json_is_brackets_in_a_form() {
+        let known = ["id"];
+        let expected = Ok(Some(Reference::Member("id".into(), "x".into())));
+        let mut json = Fields::from_json(br#"{"video": {"id": "x"}}"#).unwrap();
+        assert_eq!(json.reference("video", &known), expected);
+        let mut form = Fields::from_text(vec![("video[id]".into(), "x".into())]).unwrap();
+        assert_eq!(form.refuse_unknown(&["video"]), Ok(()));
+        assert_eq!(form.reference("video", &known), expected);
+        for body in [
+            r#"{"video": {"id": "x", "url": "y"}}"#,
+            r#"{"video": {}}"#,
+            r#"{"video": {"url": "y"}}"#,
+            r#"{"video": {"id": 1}}"#,
+            r#"{"video": 1}"#,
+        ] {
+            let mut json = Fields::from_json(body.as_bytes()).unwrap();
+            assert!(json.reference("video", &known).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_order_and_the_encoding_of_a_request_do_not_make_it_another_one() {
+        let canonical = |body: &[u8]| Fields::from_json(body).unwrap().canonical();
+        let one = canonical(br#"{"seed": 1, "prompt": "a"}"#);
+        assert_eq!(one, canonical(br#"{ "prompt":"a","seed":1, "fps": null }"#));
+        let pairs = [("prompt", "a"), ("seed", "1")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        let form = Fields::from_text(pairs.to_vec()).unwrap();
+        assert_eq!(one, form.canonical());
+        assert_ne!(one, canonical(br#"{"seed": 1, "prompt": "b"}"#));
+        assert_ne!(
+            canonical(br#"{"prompt": "a\"\n\"seed\"=\"1"}"#),
+            one,
+            "a text cannot pretend to be another field"
+        );
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Readiness, as probes and people read it.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Whether work is taken, and why not.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Readiness {
     /// At least one shape can be served, and new work is taken.
     pub ready: bool,
@@ -18,7 +19,7 @@ pub struct Readiness {
 }
 
 /// One line of a menu.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ShapeReadiness {
     /// The model's name.
     pub model: String,

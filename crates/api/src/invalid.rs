@@ -1,6 +1,7 @@
 //! What was wrong with a request.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Longest piece of a client's text that a message repeats, in characters.
 const QUOTE_CHARS_MAX: usize = 64;
@@ -66,6 +67,18 @@ impl Invalid {
         Self::new(param, message, "unknown_parameter")
     }
 
+    /// A parameter names what is not there.
+    #[must_use]
+    pub fn not_among<'a>(param: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let known: Vec<&str> = known.collect();
+        let message = format!(
+            "there is no {param} `{}`; there are {}",
+            quoted(name),
+            known.join(", ")
+        );
+        Self::value(param, message)
+    }
+
     pub(crate) fn new(param: &str, message: String, code: &'static str) -> Self {
         Self {
             message,
@@ -93,14 +106,14 @@ fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 /// OpenAI's error envelope.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ErrorBody {
     /// The error.
     pub error: ErrorObject,
 }
 
 /// What is in the envelope.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ErrorObject {
     /// One sentence for a person.
     pub message: String,

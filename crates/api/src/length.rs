@@ -1,6 +1,6 @@
 //! How long a video is: in frames, or in seconds.
 
-use reel_domain::{Fps, Shape};
+use reel_domain::Fps;
 
 /// What a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,6 +28,12 @@ impl Length {
         }
     }
 
+    /// The number of frames that it adds to a video, which has its first frame already.
+    #[must_use]
+    pub fn added_frames(self, fps: Fps) -> u32 {
+        self.frames(fps)[0]
+    }
+
     /// The name of the parameter that gave it.
     #[must_use]
     pub const fn param(self) -> &'static str {
@@ -38,10 +44,10 @@ impl Length {
     }
 }
 
-/// The duration of a shape in seconds, as OpenAI's string: at most three decimals, no trailing zeros.
+/// The duration of so many frames in seconds, as OpenAI's string: at most three decimals, no trailing zeros.
 #[must_use]
-pub fn seconds_text(shape: Shape, fps: Fps) -> String {
-    let seconds = f64::from(shape.frames()) / f64::from(fps.value());
+pub fn seconds_text(frames: u32, fps: Fps) -> String {
+    let seconds = f64::from(frames) / f64::from(fps.value());
     let text = format!("{seconds:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -54,8 +60,8 @@ mod tests {
     fn what_is_shown_as_seconds_is_understood_as_seconds() {
         for frames in [1, 16, 17, 33, 81, 121] {
             for fps in [1, 7, 8, 16, 24, 25, 30, 60] {
-                let (shape, fps) = (Shape::new(64, 64, frames).unwrap(), Fps::new(fps).unwrap());
-                let seconds = seconds_text(shape, fps).parse().unwrap();
+                let fps = Fps::new(fps).unwrap();
+                let seconds = seconds_text(frames, fps).parse().unwrap();
                 assert_eq!(Length::Seconds(seconds).frames(fps)[0], frames);
             }
         }
@@ -63,8 +69,7 @@ mod tests {
 
     #[test]
     fn seconds_have_no_trailing_zeros() {
-        let text =
-            |frames, fps| seconds_text(Shape::new(64, 64, frames).unwrap(), Fps::new(fps).unwrap());
+        let text = |frames, fps| seconds_text(frames, Fps::new(fps).unwrap());
         assert_eq!(
             [text(16, 8), text(17, 8), text(17, 24), text(100, 10)],
             ["2", "2.125", "0.708", "10"]

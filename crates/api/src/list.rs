@@ -76,18 +76,68 @@ fn order(fields: &mut Fields) -> Result<SortOrder, Invalid> {
     }
 }
 
-/// Reads the query of a content request, which may name the variant `video`.
-///
-/// # Errors
-/// For any other variant or parameter.
-pub fn content_variant(pairs: Vec<(String, String)>) -> Result<(), Invalid> {
-    let mut fields = Fields::from_text(pairs)?;
-    fields.refuse_unknown(&["variant"])?;
+/// What of a completed job is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// The MP4.
+    Video,
+    /// One frame, WebP.
+    Thumbnail,
+    /// Frames side by side, JPEG.
+    Spritesheet,
+}
+
+impl Variant {
+    /// The name in a query.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Video => "video",
+            Self::Thumbnail => "thumbnail",
+            Self::Spritesheet => "spritesheet",
+        }
+    }
+}
+
+/// The query of a content request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentQuery {
+    /// What is wanted.
+    pub variant: Variant,
+    /// What a signed URL has in place of a key: until when it holds, in seconds since the Unix epoch, and the
+    /// signature.
+    pub signed: Option<(u64, String)>,
+}
+
+impl ContentQuery {
+    /// Reads a query strictly.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn from_query(pairs: Vec<(String, String)>) -> Result<Self, Invalid> {
+        let mut fields = Fields::from_text(pairs)?;
+        fields.refuse_unknown(&["variant", "expires", "signature"])?;
+        let signed = match (fields.whole("expires")?, fields.text("signature")?) {
+            (Some(expires), Some(signature)) => Some((expires, signature)),
+            (None, None) => None,
+            (None, Some(_)) => return Err(Invalid::missing("expires")),
+            (Some(_), None) => return Err(Invalid::missing("signature")),
+        };
+        Ok(Self {
+            variant: variant(&mut fields)?,
+            signed,
+        })
+    }
+}
+
+fn variant(fields: &mut Fields) -> Result<Variant, Invalid> {
     match fields.text("variant")?.as_deref() {
-        None | Some("video") => Ok(()),
+        None | Some("video") => Ok(Variant::Video),
+        Some("thumbnail") => Ok(Variant::Thumbnail),
+        Some("spritesheet") => Ok(Variant::Spritesheet),
         Some(_) => Err(Invalid::value(
             "variant",
-            "`variant` must be video: there is no other variant".into(),
+            "`variant` must be video, thumbnail or spritesheet".into(),
         )),
     }
 }

@@ -1,9 +1,10 @@
 //! The models of a deployment, with their menus.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// All models.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ModelList {
     /// Always `list`.
     pub object: &'static str,
@@ -12,7 +13,7 @@ pub struct ModelList {
 }
 
 /// One model.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ModelObject {
     /// Its name.
     pub id: String,
@@ -33,7 +34,7 @@ pub struct ModelObject {
 }
 
 /// A model card's defaults.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ModelDefaults {
     /// The shape's key.
     pub shape: String,
@@ -48,7 +49,7 @@ pub struct ModelDefaults {
 }
 
 /// One line of the menu.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ShapeObject {
     /// The shape's key, `1280x720@121f`.
     pub shape: String,

@@ -2,14 +2,15 @@
 
 use crate::length::seconds_text;
 use crate::offer::Size;
-use reel_domain::{Failure, Job, JobStatus};
+use reel_domain::{Durations, Failure, Job, JobStatus, Origin};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The four statuses that OpenAI's clients know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VideoStatus {
-    /// Waits.
+    /// Waits, for its turn or for its worker to start.
     Queued,
     /// A worker has it, or its frames are being encoded.
     InProgress,
@@ -22,8 +23,8 @@ pub enum VideoStatus {
 impl From<JobStatus> for VideoStatus {
     fn from(status: JobStatus) -> Self {
         match status {
-            JobStatus::Queued => Self::Queued,
-            JobStatus::Starting | JobStatus::InProgress | JobStatus::Encoding => Self::InProgress,
+            JobStatus::Queued | JobStatus::Starting => Self::Queued,
+            JobStatus::InProgress | JobStatus::Encoding => Self::InProgress,
             JobStatus::Completed => Self::Completed,
             JobStatus::Failed | JobStatus::Cancelled | JobStatus::Expired => Self::Failed,
         }
@@ -31,7 +32,7 @@ impl From<JobStatus> for VideoStatus {
 }
 
 /// Why there is no video.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct VideoError {
     /// A stable name: a failure code, `cancelled` or `expired`.
     pub code: &'static str,
@@ -69,8 +70,62 @@ impl VideoError {
     }
 }
 
+/// Where the time of a job went, in seconds. What has not happened yet is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub struct Timings {
+    /// From its acceptance until a worker got it, without that worker's start.
+    pub queue: f64,
+    /// Waiting for its worker to start.
+    pub spawn: f64,
+    /// Prompt and given frames to embeddings and latents.
+    pub text: f64,
+    /// All denoising steps.
+    pub denoise: f64,
+    /// Latents to pixels.
+    pub decode: f64,
+    /// Pixels to the published video.
+    pub encode: f64,
+}
+
+impl From<Durations> for Timings {
+    fn from(durations: Durations) -> Self {
+        Self {
+            queue: seconds(durations.queue_ms),
+            spawn: seconds(durations.spawn_ms),
+            text: seconds(durations.text_ms),
+            denoise: seconds(durations.denoise_ms),
+            decode: seconds(durations.decode_ms),
+            encode: seconds(durations.encode_ms),
+        }
+    }
+}
+
+/// When a job will be done, in seconds from now, as measured on the jobs before it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub struct Eta {
+    /// As likely before as after.
+    pub p50: f64,
+    /// Nine times of ten before.
+    pub p90: f64,
+}
+
+impl Eta {
+    /// From milliseconds.
+    #[must_use]
+    pub fn from_ms(p50_ms: u64, p90_ms: u64) -> Self {
+        Self {
+            p50: seconds(p50_ms),
+            p90: seconds(p90_ms),
+        }
+    }
+}
+
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
 /// A video job, as clients see it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct VideoObject {
     /// `video_` and 32 hexadecimal digits.
     pub id: String,
@@ -103,11 +158,13 @@ pub struct VideoObject {
     pub status_detail: &'static str,
     /// Extension: the shape's key, `1280x720@121f`.
     pub shape: String,
-    /// Extension: `t2v` or `i2v`.
+    /// Extension: the job whose video this one goes on with, and begins with.
+    pub extended_from_video_id: Option<String>,
+    /// Extension: `t2v`, `i2v` or `extend`.
     pub mode: &'static str,
     /// Extension: frames per second.
     pub fps: u32,
-    /// Extension: number of frames.
+    /// Extension: number of frames; of an extension, with those that it goes on from.
     pub num_frames: u32,
     /// Extension: the seed, the client's or the one that was drawn.
     pub seed: u64,
@@ -115,14 +172,22 @@ pub struct VideoObject {
     pub steps: u32,
     /// Extension: denoising steps done.
     pub step: u32,
-    /// Extension: what the worker is doing (`encode`, `denoise`, `decode`).
+    /// Extension: what the worker is doing (`encode`, `denoise`, `decode`), or `paused` for more urgent work.
     pub stage: Option<&'static str>,
     /// Extension: jobs before this one, while it waits.
     pub queue_position: Option<usize>,
-    /// Extension: the device that works on it.
+    /// Extension: when it will be done; null: too little was measured yet, or it has ended.
+    pub eta: Option<Eta>,
+    /// Extension: the device that works on it, or did.
     pub device: Option<String>,
     /// Extension: tries so far.
     pub attempts: u32,
+    /// Extension: where the time went.
+    pub timings: Timings,
+    /// Extension: grows with every change of this job, over restarts too.
+    pub sequence: u64,
+    /// Extension: where the content can be fetched without a key for a while, once it is completed.
+    pub download_url: Option<String>,
 }
 
 /// What changes about a job, put together by whoever knows it.
@@ -146,15 +211,23 @@ pub struct Progress {
     pub step: u32,
     /// Jobs before it.
     pub queue_position: Option<usize>,
-    /// The device that works on it.
+    /// When it will be done.
+    pub eta: Option<Eta>,
+    /// The device that works on it, or did.
     pub device: Option<String>,
+    /// Where its time went.
+    pub durations: Durations,
+    /// The number of its latest change.
+    pub sequence: u64,
+    /// Where its content can be fetched without a key.
+    pub download_url: Option<String>,
 }
 
 impl VideoObject {
     /// The object of a job.
     #[must_use]
-    pub fn new(job: Job, progress: Progress) -> Self {
-        let (shape, sampling) = (job.bundle.shape, job.sampling);
+    pub fn new(job: &Job, progress: Progress) -> Self {
+        let (shape, sampling) = (job.bundle.shape, &job.sampling);
         let completed = progress.status == JobStatus::Completed;
         let finished_at_ms = progress.finished_at_ms.filter(|_| completed);
         Self {
@@ -168,27 +241,46 @@ impl VideoObject {
             expires_at: progress.expires_at_ms.map(|at_ms| at_ms / 1_000),
             prompt: sampling.prompt.as_str().to_owned(),
             size: Size::from(shape).to_string(),
-            seconds: seconds_text(shape, sampling.fps),
-            remixed_from_video_id: None,
+            seconds: seconds_text(job.video_frames(), sampling.fps),
+            remixed_from_video_id: remix_of(job.origin),
+            extended_from_video_id: extension_of(job.origin),
             error: VideoError::of(progress.status, progress.failure.as_ref()),
             status_detail: progress.status.as_str(),
             shape: shape.to_string(),
             mode: job.mode.as_str(),
             fps: sampling.fps.value(),
-            num_frames: shape.frames(),
+            num_frames: job.video_frames(),
             seed: sampling.seed.value(),
             steps: sampling.steps.value(),
             step: progress.step,
             stage: progress.stage,
             queue_position: progress.queue_position,
+            eta: progress.eta,
             device: progress.device,
             attempts: progress.attempts,
+            timings: progress.durations.into(),
+            sequence: progress.sequence,
+            download_url: progress.download_url.filter(|_| completed),
         }
     }
 }
 
+fn remix_of(origin: Option<Origin>) -> Option<String> {
+    match origin {
+        Some(Origin::Remix { of }) => Some(of.to_string()),
+        _ => None,
+    }
+}
+
+fn extension_of(origin: Option<Origin>) -> Option<String> {
+    match origin {
+        Some(Origin::Extension { of, .. }) => Some(of.to_string()),
+        _ => None,
+    }
+}
+
 /// A page of jobs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct VideoList {
     /// Always `list`.
     pub object: &'static str,
@@ -217,7 +309,7 @@ impl VideoList {
 }
 
 /// The answer to a deletion.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DeletedVideo {
     /// What was deleted.
     pub id: String,
@@ -249,7 +341,7 @@ mod tests {
         let mapped = JobStatus::ALL.map(VideoStatus::from);
         use VideoStatus::{Completed, Failed, InProgress, Queued};
         let expected = [
-            Queued, InProgress, InProgress, InProgress, Completed, Failed, Failed, Failed,
+            Queued, Queued, InProgress, InProgress, Completed, Failed, Failed, Failed,
         ];
         assert_eq!(mapped, expected);
     }

@@ -7,9 +7,11 @@
 //!      a worker died; attempt + 1          +----> cancelled
 //! ```
 
+use crate::client::{CallbackUrl, TraceParent};
 use crate::ids::JobId;
 use crate::mode::Mode;
 use crate::model::BundleKey;
+use crate::origin::Origin;
 use crate::sampling::Sampling;
 use crate::tenant::Sharing;
 use std::fmt;
@@ -30,8 +32,45 @@ pub struct Job {
     pub sampling: Sampling,
     /// How it shares the pool with others.
     pub sharing: Sharing,
+    /// The earlier job that it comes from.
+    pub origin: Option<Origin>,
+    /// Where its end is told.
+    pub callback: Option<CallbackUrl>,
+    /// The trace that its request belongs to.
+    pub trace: Option<TraceParent>,
     /// When it was accepted, in milliseconds since the Unix epoch.
     pub created_at_ms: u64,
+}
+
+impl Job {
+    /// Frames of its video: of a job that extends another one, both together.
+    #[must_use]
+    pub const fn video_frames(&self) -> u32 {
+        let own = self.bundle.shape.frames();
+        match self.origin {
+            Some(Origin::Extension { frames, .. }) => {
+                frames.saturating_add(own.saturating_sub(self.conditioning_frames))
+            }
+            _ => own,
+        }
+    }
+}
+
+/// Where the time of a job went, in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Durations {
+    /// From its acceptance until it was given to a worker, without the start of that worker.
+    pub queue_ms: u64,
+    /// Waiting for its worker to start.
+    pub spawn_ms: u64,
+    /// Prompt and given frames to embeddings and latents.
+    pub text_ms: u64,
+    /// All denoising steps.
+    pub denoise_ms: u64,
+    /// Latents to pixels.
+    pub decode_ms: u64,
+    /// Pixels to a published video.
+    pub encode_ms: u64,
 }
 
 /// Where a job stands.

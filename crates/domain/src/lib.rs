@@ -6,28 +6,33 @@
 //! - [`shape`], [`mode`], [`model`]: what is generated, and the [`BundleKey`] that serves it
 //! - [`sampling`]: prompt, seed, steps, guidance, frame rate, each with its range
 //! - [`job`]: accepted work, its status and its outcome
+//! - [`origin`], [`client`]: what an earlier job has to do with it, and what its client says beside the work
 //! - [`fault`]: how workers go wrong
 //! - [`tenant`]: who asks, and how urgently
 //! - [`rejection`]: why work was not accepted
 //! - [`limits`]: every bound, with its name and default
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod fault;
 pub mod ids;
 pub mod job;
 pub mod limits;
 pub mod mode;
 pub mod model;
+pub mod origin;
 pub mod rejection;
 pub mod sampling;
 pub mod shape;
 pub mod tenant;
 
+pub use client::{CallbackUrl, Idempotency, IdempotencyKey, TraceParent};
 pub use fault::{BootFailure, BootPhase, Breach, Fault, FaultClass, Silence, Stage};
 pub use ids::{AttemptId, DeviceId, JobId, SessionId, SlotId};
-pub use job::{Failure, FailureCode, Job, JobStatus, Outcome};
+pub use job::{Durations, Failure, FailureCode, Job, JobStatus, Outcome};
 pub use mode::Mode;
 pub use model::{BundleKey, ModelName};
+pub use origin::Origin;
 pub use rejection::Rejection;
 pub use sampling::{Fps, Guidance, Prompt, PromptError, RangeError, Sampling, Seed, Steps};
 pub use shape::{Shape, ShapeError};

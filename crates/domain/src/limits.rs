@@ -30,5 +30,9 @@ pub const BEGIN_WITHIN_S_MAX: u64 = 7 * 24 * 3_600;
 pub const QUEUE_JOBS_MAX: usize = 10_000;
 /// Jobs of one tenant that may wait or run at once.
 pub const TENANT_JOBS_MAX: usize = 2_000;
+/// Longest callback URL, in bytes.
+pub const CALLBACK_URL_BYTES_MAX: usize = 2_048;
+/// Longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 /// Attempts at one job before it fails for good: the first, and one retry when a worker dies under it.
 pub const ATTEMPTS_MAX: u32 = 2;

@@ -1,5 +1,6 @@
 //! Why work was not accepted. The `Display` text is what the client reads.
 
+use crate::ids::JobId;
 use crate::mode::Mode;
 use crate::model::BundleKey;
 
@@ -73,6 +74,14 @@ pub enum Rejection {
     /// The journal could not store the job.
     #[error("the job could not be stored: the server's disk does not take it; try again later")]
     NotDurable,
+    /// The key of this request already stands for a job.
+    #[error("this idempotency key was already used, for {id}")]
+    Repeated {
+        /// That job.
+        id: JobId,
+        /// It was asked for by the same request.
+        same: bool,
+    },
     /// The server's disk is all but full.
     #[error(
         "the server's disk is full: no new work is taken until there is space; finished videos can be downloaded and deleted"
@@ -97,6 +106,7 @@ impl Rejection {
             Self::Draining => "draining",
             Self::Overloaded => "overloaded",
             Self::NotDurable => "not_durable",
+            Self::Repeated { .. } => "repeated",
             Self::StorageFull => "storage_full",
         }
     }

@@ -1,5 +1,6 @@
-//! The video itself: whole or in part, never twice for nothing.
+//! The video itself, and pictures of it: whole or in part, never twice for nothing.
 
+use crate::caller::now_ms;
 use crate::gateway::{Gateway, blocking};
 use crate::range::{Wanted, wanted};
 use crate::respond::ApiError;
@@ -9,9 +10,11 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use reel_api::{ContentQuery, Variant};
 use reel_artifacts::OpenVideo;
 use reel_domain::{JobId, JobStatus};
-use reel_journal::VideoMeta;
+use reel_journal::{JobRecord, VideoMeta};
+use reel_keys::SignedUrlError;
 use std::io::SeekFrom;
 use std::sync::Arc;
 use tokio::fs::File;
@@ -21,7 +24,12 @@ use tokio_util::io::ReaderStream;
 /// Bytes that are read from the disk at a time.
 const CHUNK_BYTES: usize = 128 * 1024;
 
-/// `GET` and `HEAD /v1/videos/{id}/content`
+/// The path of a video's content.
+pub(crate) fn path(id: JobId) -> String {
+    format!("/v1/videos/{id}/content")
+}
+
+/// `GET` and `HEAD /v1/videos/{id}/content`: with a key, or with a signature in its place.
 pub(crate) async fn content(
     State(gateway): State<Arc<Gateway>>,
     id: Result<Path<String>, PathRejection>,
@@ -29,8 +37,9 @@ pub(crate) async fn content(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let id = video_id(id)?;
-    reel_api::content_variant(pairs(query)?)?;
-    let etag = etag(&completed(&gateway, id).await?)?;
+    let query = ContentQuery::from_query(pairs(query)?)?;
+    let record = opened(&gateway, id, &query, &headers).await?;
+    let etag = etag(&completed(record)?)?;
     if is_known(&headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
@@ -42,8 +51,52 @@ pub(crate) async fn content(
     }
 }
 
-async fn completed(gateway: &Gateway, id: JobId) -> Result<VideoMeta, ApiError> {
-    let record = gateway.record(id).await?;
+/// The row of a job whose content this request may have.
+async fn opened(
+    gateway: &Gateway,
+    id: JobId,
+    query: &ContentQuery,
+    headers: &HeaderMap,
+) -> Result<JobRecord, ApiError> {
+    let Some((expires_s, signature)) = &query.signed else {
+        let caller = gateway.door.caller(headers)?;
+        let record = gateway.record(id).await?;
+        return match caller.sees(&record.job.sharing.tenant) {
+            true => Ok(record),
+            false => Err(ApiError::UnknownVideo),
+        };
+    };
+    // Who has no signature for a video does not learn whether there is one.
+    let record = gateway.record(id).await.map_err(|error| match error {
+        ApiError::UnknownVideo => SignedUrlError::Wrong.into(),
+        error => error,
+    })?;
+    let variant = match query.variant {
+        Variant::Video => None,
+        variant => Some(variant.as_str()),
+    };
+    gateway.door.signer().verify(
+        &path(id),
+        variant,
+        &record.job.sharing.tenant,
+        &expires_s.to_string(),
+        signature,
+        now_ms() / 1_000,
+    )?;
+    Ok(record)
+}
+
+/// The whole video of a completed job.
+pub(crate) async fn whole_video(
+    gateway: &Gateway,
+    record: &JobRecord,
+) -> Result<Response, ApiError> {
+    let meta = record.video.as_ref().ok_or(ApiError::ContentMissing)?;
+    let id = record.job.id;
+    whole(id, open(gateway, id).await?, etag(meta)?)
+}
+
+fn completed(record: JobRecord) -> Result<VideoMeta, ApiError> {
     match record.status {
         JobStatus::Completed => record.video.ok_or(ApiError::ContentMissing),
         status => Err(ApiError::NoContent(status)),

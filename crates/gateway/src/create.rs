@@ -1,85 +1,92 @@
-//! A request for a video becomes a job.
+//! Requests for new videos: from nothing, from an earlier prompt, from an earlier video.
 
-use crate::gateway::{Gateway, blocking};
+use crate::caller::Caller;
+use crate::gateway::{Found, Gateway, blocking};
 use crate::respond::ApiError;
-use crate::{intake, videos, view};
-use axum::extract::{Request, State};
-use axum::http::HeaderMap;
+use crate::submit::Asked;
+use crate::{sync, videos, view};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use reel_api::{CreateVideo, Invalid, Stamp};
-use reel_domain::tenant::TenantNameError;
-use reel_domain::{JobId, Seed, Shape, TenantName};
-use reel_pool::Submission;
+use reel_api::{CreateVideo, IMAGE_FIELD, ImageSource, Invalid, RemixVideo};
+use reel_domain::{Job, JobId, Shape};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-use uuid::Uuid;
-
-/// Where OpenAI's clients name their project.
-const TENANT_HEADER: &str = "openai-project";
 
 /// `POST /v1/videos`: answers when the job is durable.
 pub(crate) async fn create(
     State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let _place = gateway.creates.try_acquire().map_err(|_| ApiError::Shed)?;
-    let tenant = tenant(request.headers())?;
-    let upload = intake::read(request, &gateway.config).await?;
-    let stamp = stamp(tenant, upload.image.is_some())?;
-    let job = CreateVideo::from_fields(upload.fields)?
-        .into_job(&view::offers(&gateway.catalog), stamp)?;
-    let given = decode(&gateway, upload.image, job.bundle.shape).await?;
-    let submission = Submission {
-        job: job.clone(),
-        given,
+    let asked = Asked::read(&gateway, caller.clone(), request).await?;
+    let id = new_video(&gateway, asked).await?;
+    videos::show(&gateway, &caller, id).await
+}
+
+/// `POST /v1/videos/sync`: answers with the video, or with where to find it when that takes too long.
+pub(crate) async fn create_sync(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let asked = Asked::read(&gateway, caller, request).await?;
+    let id = new_video(&gateway, asked).await?;
+    sync::video(&gateway, id).await
+}
+
+/// `POST /v1/videos/{id}/remix`
+pub(crate) async fn remix(
+    State(gateway): State<Arc<Gateway>>,
+    id: Result<Path<String>, PathRejection>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let source = gateway.find(videos::video_id(id)?, &caller).await?;
+    let asked = Asked::read(&gateway, caller.clone(), request).await?;
+    let id = match asked.earlier(&gateway).await? {
+        Some(id) => id,
+        None => {
+            let request = RemixVideo::from_fields(asked.upload.fields.clone())?;
+            let job = request.into_job(source.job(), asked.stamp(false)?)?;
+            let given = given_again(&gateway, &source, &job).await?;
+            asked.submit(&gateway, job, given).await?
+        }
     };
-    gateway.pool.submit(submission).await?;
-    let live = gateway.pool.board().progress(job.id);
-    Ok(videos::respond(view::accepted(job, live)))
+    videos::show(&gateway, &caller, id).await
 }
 
-/// Who asks, as they say: the project of OpenAI's clients. A label for fairness, not a proof.
-fn tenant(headers: &HeaderMap) -> Result<TenantName, ApiError> {
-    let Some(value) = headers.get(TENANT_HEADER) else {
-        return Ok(TenantName::default());
+async fn new_video(gateway: &Gateway, mut asked: Asked<'_>) -> Result<JobId, ApiError> {
+    if let Some(id) = asked.earlier(gateway).await? {
+        return Ok(id);
+    }
+    let mut request = CreateVideo::from_fields(asked.upload.fields.clone())?;
+    let image = image(asked.upload.image.take(), request.image.take())?;
+    let job = request.into_job(
+        &view::offers(&gateway.catalog),
+        asked.stamp(image.is_some())?,
+    )?;
+    let given = match image {
+        Some(image) => decode(gateway, image, job.bundle.shape).await?,
+        None => Vec::new(),
     };
-    let name = value.to_str().unwrap_or_default().parse();
-    name.map_err(|error: TenantNameError| Invalid::value(TENANT_HEADER, error.to_string()).into())
+    asked.submit(gateway, job, given).await
 }
 
-fn stamp(tenant: TenantName, with_image: bool) -> Result<Stamp, ApiError> {
-    Ok(Stamp {
-        id: JobId::from_bytes(Uuid::now_v7().into_bytes()),
-        tenant,
-        created_at_ms: now_ms(),
-        seed: random_seed()?,
-        with_image,
-    })
+/// The one image that came with a request.
+fn image(file: Option<Bytes>, named: Option<ImageSource>) -> Result<Option<ImageSource>, Invalid> {
+    match (file, named) {
+        (Some(_), Some(_)) => Err(Invalid::duplicate(IMAGE_FIELD)),
+        (Some(file), None) => Ok(Some(ImageSource::Bytes(file.into()))),
+        (None, named) => Ok(named),
+    }
 }
 
-/// Thirty-two random bits: enough, and short enough to be copied by hand.
-fn random_seed() -> Result<Seed, ApiError> {
-    let [.., a, b, c, d] = Uuid::new_v4().into_bytes();
-    let seed = u32::from_be_bytes([a, b, c, d]);
-    Seed::new(seed.into()).map_err(|error| ApiError::Internal(error.to_string()))
-}
-
-fn now_ms() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-    since_epoch.map_or(0, |elapsed| {
-        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
-    })
-}
-
-/// The given frames of a job: one if there is an image, else none.
-async fn decode(
-    gateway: &Gateway,
-    image: Option<Bytes>,
-    shape: Shape,
-) -> Result<Vec<u8>, ApiError> {
-    let Some(image) = image else {
-        return Ok(Vec::new());
+/// The first frame of a job.
+async fn decode(gateway: &Gateway, image: ImageSource, shape: Shape) -> Result<Vec<u8>, ApiError> {
+    let image = match image {
+        ImageSource::Bytes(bytes) => bytes,
+        ImageSource::Url(_) => return Err(ApiError::ImageUrlForbidden),
     };
     let _place = gateway
         .image_decodes
@@ -87,4 +94,14 @@ async fn decode(
         .await
         .map_err(|_| ApiError::Shed)?;
     Ok(blocking(move || reel_media::decode_image(&image, shape)).await??)
+}
+
+/// The frames that an earlier job started from.
+async fn given_again(gateway: &Gateway, source: &Found, job: &Job) -> Result<Vec<u8>, ApiError> {
+    if job.conditioning_frames == 0 {
+        return Ok(Vec::new());
+    }
+    let (store, id) = (gateway.store.clone(), source.job().id);
+    let given = blocking(move || store.given(id)).await?;
+    given.map_err(|_| ApiError::SourceGone)
 }

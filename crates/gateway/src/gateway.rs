@@ -1,13 +1,17 @@
 //! What every handler shares.
 
+use crate::caller::{Caller, Door, Keys, now_ms};
 use crate::config::GatewayConfig;
 use crate::metrics::HttpMetrics;
 use crate::respond::ApiError;
+use crate::{content, view};
+use reel_api::VideoObject;
 use reel_artifacts::Store;
-use reel_domain::JobId;
+use reel_domain::{Job, JobId, JobStatus};
 use reel_journal::{JobRecord, ReadError, Reader};
-use reel_pool::{Catalog, PoolHandle};
+use reel_pool::{Catalog, JobProgress, PoolHandle};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::Semaphore;
 
 /// What the gateway is joined from.
@@ -21,6 +25,8 @@ pub struct Parts {
     pub reader: Reader,
     /// Where videos are read.
     pub store: Store,
+    /// Who may ask.
+    pub keys: Keys,
     /// Where metrics are collected, the gateway's own among them.
     pub registry: prometheus::Registry,
     /// The limits.
@@ -33,12 +39,38 @@ pub(crate) struct Gateway {
     pub(crate) pool: PoolHandle,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) store: Store,
+    pub(crate) door: Door,
     pub(crate) registry: prometheus::Registry,
     pub(crate) config: GatewayConfig,
     pub(crate) metrics: HttpMetrics,
     pub(crate) creates: Semaphore,
     pub(crate) image_decodes: Semaphore,
+    /// A shape could be served once.
+    pub(crate) started: AtomicBool,
     reader: Reader,
+}
+
+/// A job, from the board as long as it lives, and from its row afterwards.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Living(Arc<Job>, JobProgress),
+    Stored(Box<JobRecord>),
+}
+
+impl Found {
+    pub(crate) fn job(&self) -> &Job {
+        match self {
+            Self::Living(job, _) => job,
+            Self::Stored(record) => &record.job,
+        }
+    }
+
+    pub(crate) fn status(&self) -> JobStatus {
+        match self {
+            Self::Living(_, progress) => progress.status,
+            Self::Stored(record) => record.status,
+        }
+    }
 }
 
 impl Gateway {
@@ -47,13 +79,49 @@ impl Gateway {
             metrics: HttpMetrics::register(&parts.registry),
             creates: Semaphore::new(parts.config.creates_at_once_max),
             image_decodes: Semaphore::new(parts.config.image_decodes_at_once_max),
+            started: AtomicBool::new(false),
             pool: parts.pool,
             catalog: parts.catalog,
             reader: parts.reader,
             store: parts.store,
+            door: Door::new(parts.keys),
             registry: parts.registry,
             config: parts.config,
         }
+    }
+
+    /// A job that this caller may see.
+    pub(crate) async fn find(&self, id: JobId, caller: &Caller) -> Result<Found, ApiError> {
+        // The board first: what it misses because the job just ended, the row already has.
+        let found = match self.pool.board().get(id) {
+            Some((job, progress)) => Found::Living(job, progress),
+            None => Found::Stored(Box::new(self.record(id).await?)),
+        };
+        match caller.sees(&found.job().sharing.tenant) {
+            true => Ok(found),
+            false => Err(ApiError::UnknownVideo),
+        }
+    }
+
+    /// A job as clients see it.
+    pub(crate) fn video(&self, found: Found) -> VideoObject {
+        match found {
+            Found::Living(job, progress) => view::living(&self.pool, &job, progress),
+            Found::Stored(record) => view::stored(&record, self.download_url(&record)),
+        }
+    }
+
+    /// Where the video of a completed job can be fetched without a key for a while.
+    fn download_url(&self, record: &JobRecord) -> Option<String> {
+        if record.status != JobStatus::Completed {
+            return None;
+        }
+        let expires_s = now_ms() / 1_000 + self.config.download_url_lifetime.as_secs();
+        let path = content::path(record.job.id);
+        let tenant = &record.job.sharing.tenant;
+        let query = self.door.signer().sign(&path, None, tenant, expires_s);
+        let base = self.config.public_url.as_deref().unwrap_or_default();
+        Some(format!("{base}{path}?{query}"))
     }
 
     /// The row of a job that must be there.

@@ -45,6 +45,25 @@ pub(crate) async fn read(request: Request, config: &GatewayConfig) -> Result<Upl
     }
 }
 
+/// Reads a JSON body that may be absent.
+pub(crate) async fn read_fields(
+    request: Request,
+    config: &GatewayConfig,
+) -> Result<Fields, ApiError> {
+    let is_json = matches!(encoding(request.headers()), Ok(Encoding::Json));
+    let body = read_body(
+        request.into_body(),
+        config.json_bytes_max,
+        config.body_read_deadline,
+    )
+    .await?;
+    match (body.is_empty(), is_json) {
+        (true, _) => Ok(Fields::from_json(b"{}")?),
+        (false, true) => Ok(Fields::from_json(&body)?),
+        (false, false) => Err(ApiError::UnsupportedMediaType),
+    }
+}
+
 fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
@@ -80,7 +99,8 @@ async fn read_form(body: Bytes, boundary: String) -> Result<Upload, ApiError> {
     let mut image = None;
     while let Some(field) = form.next_field().await.map_err(broken_form)? {
         let name = field_name(&field)?;
-        if name == IMAGE_FIELD {
+        // A field of this name that is no file is a text: a data URL, or where the image is.
+        if name == IMAGE_FIELD && is_file(&field) {
             let twin = image.replace(field.bytes().await.map_err(broken_form)?);
             refuse_twin(&name, twin.is_some())?;
         } else {
@@ -92,6 +112,10 @@ async fn read_form(body: Bytes, boundary: String) -> Result<Upload, ApiError> {
         fields: Fields::from_text(pairs)?,
         image,
     })
+}
+
+fn is_file(field: &Field<'_>) -> bool {
+    field.file_name().is_some() || field.content_type().is_some()
 }
 
 fn field_name(field: &Field<'_>) -> Result<String, Invalid> {

@@ -4,27 +4,33 @@
 //! valid jobs reach the pool, as one message each. Status and content are read from the journal, the files and the
 //! pool's board, without asking the supervisor.
 //!
-//! - [`router()`] is everything between a parsed HTTP request and its response; it is tested without a socket.
+//! - [`routers()`] is everything between a parsed HTTP request and its response; it is tested without a socket.
 //! - [`serve()`] is everything below: connections, their number, their deadlines, their orderly end.
 //! - `respond` is the one place where an error becomes a status code.
 #![forbid(unsafe_code)]
 
+mod caller;
 mod config;
 mod content;
 mod create;
+mod events;
 mod gateway;
 mod health;
 mod intake;
 mod metrics;
 mod models;
+mod operate;
 mod range;
 mod respond;
 mod router;
 mod serve;
+mod submit;
+mod sync;
 mod videos;
 mod view;
 
+pub use caller::Keys;
 pub use config::{GatewayConfig, ServeLimits};
 pub use gateway::Parts;
-pub use router::router;
+pub use router::{Routers, routers};
 pub use serve::{serve, serve_with};

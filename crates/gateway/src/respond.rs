@@ -5,8 +5,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use reel_api::{ErrorBody, ErrorObject, Invalid};
 use reel_artifacts::StoreError;
-use reel_domain::{JobStatus, Rejection};
+use reel_domain::{Failure, JobId, JobStatus, Priority, Rejection};
 use reel_journal::ReadError;
+use reel_keys::{KeyError, Limited, SignedUrlError};
 use reel_media::ImageError;
 use reel_pool::{CancelError, DeleteError};
 use std::time::Duration;
@@ -36,6 +37,36 @@ pub(crate) enum ApiError {
     UnknownRoute,
     #[error("this route does not have that method")]
     WrongMethod,
+    #[error("this server asks for an API key: send it as `Authorization: Bearer <key>`")]
+    NoKey,
+    #[error("{0}")]
+    Key(KeyError),
+    #[error(transparent)]
+    Signed(#[from] SignedUrlError),
+    #[error("this key is not an operator's")]
+    NotAnAdmin,
+    #[error("this key does not allow the priority {0}")]
+    PriorityForbidden(Priority),
+    #[error(
+        "this key allows {} requests for videos a minute; try again in {} s", .0.per_minute, .0.seconds()
+    )]
+    TooFast(#[from] Limited),
+    #[error(
+        "this key allows {0} unfinished jobs, and there are as many; wait for one to end, or cancel one"
+    )]
+    UnfinishedJobs(u32),
+    #[error(
+        "images are not fetched by this server: send the image as a file of a form or as a data URL"
+    )]
+    ImageUrlForbidden,
+    #[error("the image that the earlier video started from is gone")]
+    SourceGone,
+    #[error("the video is not ready after {} s; {id} goes on: ask for it later", .deadline.as_secs())]
+    StillRunning { id: JobId, deadline: Duration },
+    #[error("{}", not_generated(.0.as_ref()))]
+    NotGenerated(Option<Failure>),
+    #[error("{0}")]
+    NotImplemented(&'static str),
     #[error("there is no such video")]
     UnknownVideo,
     #[error("there is no model of that name")]
@@ -110,6 +141,28 @@ impl ApiError {
             }
             Self::UnknownRoute => Mapping::new(S::NOT_FOUND, "unknown_route"),
             Self::WrongMethod => Mapping::new(S::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::NoKey | Self::Key(_) => Mapping::new(S::UNAUTHORIZED, "invalid_api_key"),
+            Self::Signed(SignedUrlError::Expired) => {
+                Mapping::new(S::FORBIDDEN, "address_expired").param("expires")
+            }
+            Self::Signed(_) => Mapping::new(S::FORBIDDEN, "wrong_signature").param("signature"),
+            Self::NotAnAdmin => Mapping::new(S::FORBIDDEN, "not_an_admin"),
+            Self::PriorityForbidden(_) => {
+                Mapping::new(S::FORBIDDEN, "priority_not_allowed").param("priority")
+            }
+            Self::TooFast(limited) => Mapping::new(S::TOO_MANY_REQUESTS, "rate_limited")
+                .retry_after(Duration::from_secs(limited.seconds())),
+            Self::UnfinishedJobs(_) => {
+                Mapping::new(S::TOO_MANY_REQUESTS, "too_many_unfinished_jobs")
+                    .retry_after(RETRY_NOT_SERVING)
+            }
+            Self::ImageUrlForbidden => {
+                Mapping::new(S::BAD_REQUEST, "image_url_not_allowed").param(reel_api::IMAGE_FIELD)
+            }
+            Self::SourceGone => Mapping::new(S::GONE, "source_gone").param("video_id"),
+            Self::StillRunning { .. } => Mapping::new(S::GATEWAY_TIMEOUT, "still_running"),
+            Self::NotGenerated(_) => Mapping::new(S::UNPROCESSABLE_ENTITY, "video_failed"),
+            Self::NotImplemented(_) => Mapping::new(S::NOT_IMPLEMENTED, "not_implemented"),
             Self::UnknownVideo => Mapping::new(S::NOT_FOUND, "video_not_found").param("video_id"),
             Self::UnknownModel => Mapping::new(S::NOT_FOUND, "model_not_found").param("model"),
             Self::NoContent(JobStatus::Expired) => Mapping::new(S::GONE, "video_expired"),
@@ -160,6 +213,9 @@ fn rejected(rejection: &Rejection) -> Mapping {
         Rejection::BundleFailed(_) => to(S::SERVICE_UNAVAILABLE),
         Rejection::Overloaded => to(S::SERVICE_UNAVAILABLE).retry_after(RETRY_OVERLOADED),
         Rejection::NotDurable => to(S::SERVICE_UNAVAILABLE).retry_after(RETRY_NOT_SERVING),
+        Rejection::Repeated { .. } => {
+            Mapping::new(S::CONFLICT, "idempotency_conflict").param("idempotency-key")
+        }
         Rejection::StorageFull => to(S::INSUFFICIENT_STORAGE),
     }
 }
@@ -190,6 +246,11 @@ fn not_deleted(error: &DeleteError) -> Mapping {
             Mapping::new(S::SERVICE_UNAVAILABLE, "overloaded").retry_after(RETRY_OVERLOADED)
         }
     }
+}
+
+fn not_generated(failure: Option<&Failure>) -> String {
+    let why = failure.map_or("the job failed", |failure| failure.message.as_str());
+    format!("there is no video: {why}")
 }
 
 fn no_content(status: JobStatus) -> &'static str {
@@ -235,6 +296,9 @@ impl IntoResponse for ApiError {
         if let Some(delay) = mapping.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs()));
         }
+        if mapping.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Self::RangeNotSatisfiable { bytes } = self
             && let Ok(range) = format!("bytes */{bytes}").parse()
         {
@@ -247,6 +311,8 @@ impl IntoResponse for ApiError {
 fn kind(status: StatusCode) -> &'static str {
     match status {
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        StatusCode::UNAUTHORIZED => "authentication_error",
+        StatusCode::FORBIDDEN => "permission_error",
         status if status.is_server_error() => "server_error",
         _ => "invalid_request_error",
     }

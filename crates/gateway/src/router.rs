@@ -1,27 +1,103 @@
 //! The table of routes.
 
+use crate::caller::{identify, identify_admin};
 use crate::gateway::{Gateway, Parts};
 use crate::respond::ApiError;
-use crate::{content, create, health, metrics, models, videos};
+use crate::{content, create, events, health, metrics, models, operate, videos};
 use axum::Router;
+use axum::http::Method;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{get, post};
 use std::sync::Arc;
+use tower_http::cors::{Any, CorsLayer};
+
+/// What of OpenAI's API there is not, and why.
+const NO_CHARACTERS: &str = "characters need a model that keeps a person the same over videos, and none of this server's does; \
+    describe them in the prompt, or give a first frame as `input_reference`";
+const NO_EDITS: &str = "editing a video needs a model that takes a whole video, and none of this server's does; \
+    `POST /v1/videos/{id}/remix` makes it again with another prompt";
+
+/// The routers of one gateway.
+#[derive(Debug)]
+pub struct Routers {
+    /// Everything, with keys where there are some.
+    pub public: Router,
+    /// What operators use, without keys, for a listener that only they can reach.
+    pub admin: Router,
+}
 
 /// Every route, with its measurements, over `parts`.
-pub fn router(parts: Parts) -> Router {
+pub fn routers(parts: Parts) -> Routers {
     let gateway = Arc::new(Gateway::new(parts));
+    let door = from_fn_with_state(Arc::clone(&gateway), identify);
+    let admin_door = from_fn_with_state(Arc::clone(&gateway), identify_admin);
+    let public = probes()
+        .merge(api().route_layer(door))
+        .merge(operators().route_layer(admin_door))
+        .route("/v1/videos/{id}/content", get(content::content));
+    let public = match gateway.config.cors_origins.is_empty() {
+        true => public,
+        false => public.layer(cors(&gateway)),
+    };
+    Routers {
+        public: finish(public, &gateway),
+        admin: finish(probes().merge(operators()), &gateway),
+    }
+}
+
+/// Probes cost nobody anything, and need no key.
+fn probes() -> Router<Arc<Gateway>> {
+    Router::new()
+        .route("/livez", get(health::livez))
+        .route("/startupz", get(health::startupz))
+        .route("/readyz", get(health::readyz))
+}
+
+fn api() -> Router<Arc<Gateway>> {
     Router::new()
         .route("/v1/videos", get(videos::list).post(create::create))
+        .route("/v1/videos/sync", post(create::create_sync))
         .route("/v1/videos/{id}", get(videos::get).delete(videos::delete))
-        .route("/v1/videos/{id}/content", get(content::content))
+        .route("/v1/videos/{id}/cancel", post(videos::cancel))
+        .route("/v1/videos/{id}/remix", post(create::remix))
+        .route("/v1/videos/{id}/events", get(events::of_video))
+        .route(
+            "/v1/videos/edits",
+            post(async || ApiError::NotImplemented(NO_EDITS)),
+        )
+        .route(
+            "/v1/videos/characters",
+            post(async || ApiError::NotImplemented(NO_CHARACTERS)),
+        )
+        .route(
+            "/v1/videos/characters/{id}",
+            get(async || ApiError::NotImplemented(NO_CHARACTERS)),
+        )
+        .route("/v1/events", get(events::of_all))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::get))
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
+}
+
+fn operators() -> Router<Arc<Gateway>> {
+    Router::new()
         .route("/metrics", get(metrics::page))
+        .route("/v1/pool", get(operate::get))
+        .route("/v1/pool/{command}", post(operate::command))
+}
+
+/// Web pages of the origins that the operator names may call; of no others.
+fn cors(gateway: &Gateway) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(gateway.config.cors_origins.clone())
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers(Any)
+        .expose_headers(Any)
+}
+
+fn finish(router: Router<Arc<Gateway>>, gateway: &Arc<Gateway>) -> Router {
+    router
         .fallback(async || ApiError::UnknownRoute)
         .method_not_allowed_fallback(async || ApiError::WrongMethod)
-        .layer(from_fn_with_state(Arc::clone(&gateway), metrics::observe))
-        .with_state(gateway)
+        .layer(from_fn_with_state(Arc::clone(gateway), metrics::observe))
+        .with_state(Arc::clone(gateway))
 }

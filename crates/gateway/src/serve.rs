@@ -7,11 +7,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
+
+/// A connection whose writes may not be stuck for ever.
+type Stream = Pin<Box<TimeoutStream<TcpStream>>>;
 
 /// Pause after a failed accept, which mostly means that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -98,7 +102,11 @@ fn connection(
     stream: TcpStream,
     router: Router,
     limits: &ServeLimits,
-) -> http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>> {
+) -> http1::Connection<TokioIo<Stream>, TowerToHyperService<Router>> {
+    let mut stream = TimeoutStream::new(stream);
+    // Who does not read what is sent, a stream of events or a video, must not keep it for ever.
+    stream.set_write_timeout(Some(limits.write_stall_deadline));
+    let stream = Box::pin(stream);
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_read_deadline)

@@ -1,28 +1,30 @@
-//! Reading, listing and deleting jobs.
+//! Reading, listing, cancelling and deleting jobs.
 
-use crate::gateway::Gateway;
+use crate::caller::Caller;
+use crate::gateway::{Found, Gateway};
 use crate::respond::ApiError;
-use crate::view;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use reel_api::{DeletedVideo, Invalid, ListVideos, SortOrder, VideoList, VideoObject, VideoStatus};
-use reel_domain::JobId;
+use reel_domain::{JobId, JobStatus};
 use reel_journal::Order;
 use reel_pool::CancelError;
 use std::sync::Arc;
 
 /// The header that tells OpenAI's SDKs when to ask again. They read it once, in the first answer, and keep to it
-/// until the end: a job that waits long now may run soon, so even that answer stays small.
+/// until the end.
 const POLL_AFTER: &str = "openai-poll-after-ms";
-/// When to ask again about a job that runs.
-const POLL_RUNNING_MS: u64 = 200;
-/// When to ask again about a job that waits, for each job that has to run first.
-const POLL_QUEUED_MS: u64 = 200;
+/// Who asks so often along the way finds out in time that it is over: a tenth of the way late at most.
+const POLLS_UNTIL_DONE: f64 = 10.0;
+/// Shortest time between two questions.
+const POLL_MS_MIN: u64 = 100;
 /// Longest time between two questions.
-const POLL_MS_MAX: u64 = 1_000;
+const POLL_MS_MAX: u64 = 5_000;
+/// Time between two questions while nothing is known of how long it takes.
+const POLL_MS_UNKNOWN: u64 = 500;
 
 /// A query, pair by pair, so that its reader can name what is wrong.
 pub(crate) type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
@@ -31,17 +33,15 @@ pub(crate) type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
 pub(crate) async fn get(
     State(gateway): State<Arc<Gateway>>,
     id: Result<Path<String>, PathRejection>,
+    caller: Caller,
 ) -> Result<Response, ApiError> {
-    let id = video_id(id)?;
-    // The board first: what it misses because the job just ended, the row already has.
-    let live = gateway.pool.board().progress(id);
-    let record = gateway.record(id).await?;
-    Ok(respond(view::video(record, live)))
+    show(&gateway, &caller, video_id(id)?).await
 }
 
 /// `GET /v1/videos`
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
     query: Pairs,
 ) -> Result<Json<VideoList>, ApiError> {
     let ListVideos {
@@ -53,15 +53,43 @@ pub(crate) async fn list(
         SortOrder::Asc => Order::Ascending,
         SortOrder::Desc => Order::Descending,
     };
+    let only = caller.only();
     let page = gateway
-        .read(move |reader| reader.list(after, limit, order))
+        .read(move |reader| reader.list(only.as_ref(), after, limit, order))
         .await?;
-    let board = gateway.pool.board();
     let videos = page.records.into_iter().map(|record| {
-        let live = board.progress(record.job.id);
-        view::video(record, live)
+        let living = match record.status.is_terminal() {
+            true => None,
+            false => gateway.pool.board().get(record.job.id),
+        };
+        gateway.video(match living {
+            Some((job, progress)) => Found::Living(job, progress),
+            None => Found::Stored(Box::new(record)),
+        })
     });
     Ok(Json(VideoList::new(videos.collect(), page.has_more)))
+}
+
+/// `POST /v1/videos/{id}/cancel`: answers when the job's device is free of it. A job that was cancelled before is
+/// cancelled.
+pub(crate) async fn cancel(
+    State(gateway): State<Arc<Gateway>>,
+    id: Result<Path<String>, PathRejection>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
+    let id = video_id(id)?;
+    let status = gateway.find(id, &caller).await?.status();
+    match status {
+        JobStatus::Cancelled => {}
+        status if status.is_terminal() => return Err(CancelError::NotRunning.into()),
+        _ => end(&gateway, id).await?,
+    }
+    // It may have been completed between the two looks.
+    let record = gateway.record(id).await?;
+    match record.status {
+        JobStatus::Cancelled => Ok(respond(gateway.video(Found::Stored(Box::new(record))))),
+        _ => Err(CancelError::NotRunning.into()),
+    }
 }
 
 /// `DELETE /v1/videos/{id}`: cancels a job that is not over, and answers when its device is free and nothing is
@@ -69,22 +97,36 @@ pub(crate) async fn list(
 pub(crate) async fn delete(
     State(gateway): State<Arc<Gateway>>,
     id: Result<Path<String>, PathRejection>,
+    caller: Caller,
 ) -> Result<Json<DeletedVideo>, ApiError> {
     let id = video_id(id)?;
-    let record = gateway.record(id).await?;
-    if !record.status.is_terminal() {
-        match gateway.pool.cancel(id).await {
-            // It may have ended between the two looks: all the better.
-            Ok(()) | Err(CancelError::NotRunning) => {}
-            Err(error) => return Err(error.into()),
-        }
+    if !gateway.find(id, &caller).await?.status().is_terminal() {
+        end(&gateway, id).await?;
     }
     gateway.pool.delete(id).await?;
     Ok(Json(DeletedVideo::new(id.to_string())))
 }
 
+/// Cancels a job that is not over, and waits until its device is free.
+async fn end(gateway: &Gateway, id: JobId) -> Result<(), ApiError> {
+    match gateway.pool.cancel(id).await {
+        // It may have ended between the two looks: all the better.
+        Ok(()) | Err(CancelError::NotRunning) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The object of a job that the caller may see.
+pub(crate) async fn show(
+    gateway: &Gateway,
+    caller: &Caller,
+    id: JobId,
+) -> Result<Response, ApiError> {
+    Ok(respond(gateway.video(gateway.find(id, caller).await?)))
+}
+
 /// The object, and when to ask again.
-pub(crate) fn respond(video: VideoObject) -> Response {
+fn respond(video: VideoObject) -> Response {
     let poll_after_ms = poll_after_ms(&video);
     let mut response = Json(video).into_response();
     if let Some(poll_after_ms) = poll_after_ms {
@@ -95,14 +137,12 @@ pub(crate) fn respond(video: VideoObject) -> Response {
 }
 
 fn poll_after_ms(video: &VideoObject) -> Option<u64> {
-    match video.status {
-        VideoStatus::Queued => {
-            let before = video.queue_position.unwrap_or(0) as u64;
-            Some((POLL_QUEUED_MS * (before + 1)).min(POLL_MS_MAX))
-        }
-        VideoStatus::InProgress => Some(POLL_RUNNING_MS),
-        VideoStatus::Completed | VideoStatus::Failed => None,
+    if matches!(video.status, VideoStatus::Completed | VideoStatus::Failed) {
+        return None;
     }
+    let share = |p50_s: f64| (p50_s * 1_000.0 / POLLS_UNTIL_DONE) as u64;
+    let wanted = video.eta.map_or(POLL_MS_UNKNOWN, |eta| share(eta.p50));
+    Some(wanted.clamp(POLL_MS_MIN, POLL_MS_MAX))
 }
 
 /// The job that a path names. A text that is no id names no job.

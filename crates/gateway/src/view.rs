@@ -1,40 +1,19 @@
 //! What the journal and the pool know, as the objects that clients read.
 
 use reel_api::{
-    ModelDefaults, ModelObject, Offer, Preset, Progress, Readiness, ShapeObject, ShapeReadiness,
-    Size, VideoObject, seconds_text,
+    DeviceObject, Eta, ModelDefaults, ModelObject, Offer, PoolObject, Preset, Progress, Readiness,
+    ShapeObject, ShapeReadiness, Size, SlotObject, VideoObject, seconds_text,
 };
 use reel_domain::{Job, JobStatus, Shape};
 use reel_journal::JobRecord;
-use reel_pool::{BundleState, Catalog, JobProgress, ModelEntry, PoolState};
+use reel_pool::{
+    BundleState, Catalog, DeviceState, JobProgress, ModelEntry, PoolHandle, PoolState,
+};
 
-/// A job's row, with what the board knows beyond it. A terminal row is the truth: what the board said before
-/// does not count any more.
-pub(crate) fn video(record: JobRecord, live: Option<JobProgress>) -> VideoObject {
-    let progress = match live {
-        Some(live) if !record.status.is_terminal() => live_progress(live),
-        _ => stored_progress(&record),
-    };
-    VideoObject::new(record.job, progress)
-}
-
-/// A job that was accepted just now.
-pub(crate) fn accepted(job: Job, live: Option<JobProgress>) -> VideoObject {
-    let record = JobRecord {
-        job,
-        status: JobStatus::Queued,
-        attempts: 0,
-        started_at_ms: None,
-        finished_at_ms: None,
-        failure: None,
-        video: None,
-        expires_at_ms: None,
-    };
-    video(record, live)
-}
-
-fn live_progress(live: JobProgress) -> Progress {
-    Progress {
+/// A job that is not terminal, as the board shows it.
+pub(crate) fn living(pool: &PoolHandle, job: &Job, live: JobProgress) -> VideoObject {
+    let eta = eta(pool, job, &live);
+    let progress = Progress {
         status: live.status,
         percent: live.percent(),
         attempts: live.attempt,
@@ -44,14 +23,26 @@ fn live_progress(live: JobProgress) -> Progress {
         stage: live.stage,
         step: live.step,
         queue_position: live.queue_position,
-        device: live.device,
-    }
+        eta,
+        device: live.device.map(|device| device.to_string()),
+        durations: live.durations,
+        sequence: live.sequence,
+        download_url: None,
+    };
+    VideoObject::new(job, progress)
 }
 
-fn stored_progress(record: &JobRecord) -> Progress {
+fn eta(pool: &PoolHandle, job: &Job, live: &JobProgress) -> Option<Eta> {
+    let hot = pool.state().is_hot(&job.bundle);
+    let estimate = pool.estimates().estimate(job, live, hot)?;
+    Some(Eta::from_ms(estimate.p50_ms, estimate.p90_ms))
+}
+
+/// A job as its row shows it. A terminal row is the truth: what the board said before does not count any more.
+pub(crate) fn stored(record: &JobRecord, download_url: Option<String>) -> VideoObject {
     let completed = record.status == JobStatus::Completed;
     let steps = record.job.sampling.steps.value();
-    Progress {
+    let progress = Progress {
         status: record.status,
         percent: if completed { 100 } else { 0 },
         attempts: record.attempts,
@@ -61,8 +52,13 @@ fn stored_progress(record: &JobRecord) -> Progress {
         stage: None,
         step: if completed { steps } else { 0 },
         queue_position: None,
-        device: None,
-    }
+        eta: None,
+        device: record.device.clone(),
+        durations: record.durations,
+        sequence: record.sequence,
+        download_url,
+    };
+    VideoObject::new(&record.job, progress)
 }
 
 /// The catalog as requests need to know it.
@@ -119,7 +115,7 @@ fn shape_object(entry: &ModelEntry, shape: Shape, pool: &PoolState) -> ShapeObje
         shape: shape.to_string(),
         size: Size::from(shape).to_string(),
         num_frames: shape.frames(),
-        seconds: seconds_text(shape, entry.defaults.fps),
+        seconds: seconds_text(shape.frames(), entry.defaults.fps),
         state: state.as_str(),
         baking_percent: baking_percent(state),
         reason: reason(state),
@@ -148,6 +144,39 @@ pub(crate) fn readiness(pool: &PoolState) -> Readiness {
         queued: pool.queued,
         running: pool.running,
         shapes: shapes.collect(),
+    }
+}
+
+/// The pool's picture as operators read it.
+pub(crate) fn pool_object(pool: &PoolState) -> PoolObject {
+    let Readiness {
+        draining,
+        queued,
+        running,
+        shapes,
+        ..
+    } = readiness(pool);
+    PoolObject {
+        draining,
+        queued,
+        running,
+        devices: pool.devices.iter().map(device_object).collect(),
+        shapes,
+    }
+}
+
+fn device_object(device: &DeviceState) -> DeviceObject {
+    let slots = device.slots.iter().map(|slot| SlotObject {
+        name: slot.id.to_string(),
+        state: slot.state,
+        bundle: slot.bundle.as_ref().map(ToString::to_string),
+        pid: slot.pid,
+        videos: slot.jobs.iter().map(ToString::to_string).collect(),
+    });
+    DeviceObject {
+        name: device.name.clone(),
+        state: device.trust,
+        slots: slots.collect(),
     }
 }
 

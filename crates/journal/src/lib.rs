@@ -15,7 +15,7 @@ mod schema;
 mod statements;
 mod writer;
 
-pub use reader::{Expiring, Order, Page, ReadError, Reader};
+pub use reader::{Callback, Expiring, Order, Page, ReadError, Reader};
 pub use record::{Ending, JobRecord, RowError, VideoMeta};
 pub use schema::OpenError;
 pub use writer::{Journal, WRITES_PER_COMMIT_MAX, WriteError};

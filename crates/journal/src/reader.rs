@@ -2,8 +2,9 @@
 
 use crate::record::{COLUMNS, JobRecord, RowError};
 use crate::schema;
-use reel_domain::JobId;
-use rusqlite::{Connection, Params};
+use crate::statements;
+use reel_domain::{IdempotencyKey, JobId, TenantName};
+use rusqlite::{Connection, OptionalExtension, Params};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -43,6 +44,17 @@ pub struct Expiring {
     pub finished_at_ms: u64,
     /// When its video's time is up.
     pub expires_at_ms: u64,
+}
+
+/// The end of a job that somebody wants to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Callback {
+    /// Which job.
+    pub id: JobId,
+    /// Tries that did not get through.
+    pub tries: u32,
+    /// When to try, in milliseconds since the Unix epoch.
+    pub due_ms: u64,
 }
 
 /// Some jobs, and whether more follow them.
@@ -86,12 +98,14 @@ impl Reader {
         Ok(self.query(&sql, [id.as_bytes()])?.pop())
     }
 
-    /// At most `limit` jobs that come after the job `after` in `order` (which need not exist any more).
+    /// At most `limit` jobs that come after the job `after` (which need not exist any more) in `order`, of one
+    /// tenant or of all.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub fn list(
         &self,
+        tenant: Option<&TenantName>,
         after: Option<JobId>,
         limit: usize,
         order: Order,
@@ -100,13 +114,17 @@ impl Reader {
             Order::Ascending => (">", "ASC", BEFORE_ALL),
             Order::Descending => ("<", "DESC", AFTER_ALL),
         };
+        let whose = tenant.map_or("", |_| "tenant = ?3 AND");
         let sql = format!(
-            "SELECT {COLUMNS} FROM jobs WHERE id {comparison} ?1 ORDER BY id {direction} LIMIT ?2"
+            "SELECT {COLUMNS} FROM jobs WHERE {whose} id {comparison} ?1 ORDER BY id {direction} LIMIT ?2"
         );
         let bound = after.map_or(beyond.to_vec(), |id| id.as_bytes().to_vec());
         // One more than asked for tells whether there is more.
         let rows = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
-        let mut records = self.query(&sql, (bound, rows))?;
+        let mut records = match tenant {
+            None => self.query(&sql, (bound, rows))?,
+            Some(tenant) => self.query(&sql, (bound, rows, tenant.as_str()))?,
+        };
         let has_more = records.len() > limit;
         records.truncate(limit);
         Ok(Page { records, has_more })
@@ -168,6 +186,41 @@ impl Reader {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let records = self.query(&sql, (at_ms, limit))?;
         Ok(records.into_iter().map(|record| record.job.id).collect())
+    }
+
+    /// The job that a tenant's key stands for, and the digest of what it asked for.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn keyed(
+        &self,
+        tenant: &TenantName,
+        key: &IdempotencyKey,
+    ) -> Result<Option<(JobId, [u8; 32])>, ReadError> {
+        let connection = self.take()?;
+        let found = statements::keyed(&connection, tenant.as_str(), key.as_str())?;
+        self.give_back(connection);
+        Ok(found)
+    }
+
+    /// The callback that is due first.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn next_callback(&self) -> Result<Option<Callback>, ReadError> {
+        let connection = self.take()?;
+        let next = connection
+            .prepare_cached("SELECT job_id, tries, due_ms FROM callbacks ORDER BY due_ms LIMIT 1")?
+            .query_row([], |row| {
+                Ok(Callback {
+                    id: JobId::from_bytes(row.get(0)?),
+                    tries: row.get(1)?,
+                    due_ms: row.get::<_, i64>(2)?.unsigned_abs(),
+                })
+            })
+            .optional()?;
+        self.give_back(connection);
+        Ok(next)
     }
 
     fn query(&self, sql: &str, parameters: impl Params) -> Result<Vec<JobRecord>, ReadError> {

@@ -1,8 +1,8 @@
 //! A job's row, as a value.
 
 use reel_domain::{
-    BundleKey, Failure, Fps, Guidance, Job, JobId, JobStatus, Outcome, Prompt, Sampling, Seed,
-    Shape, Sharing, Steps,
+    BundleKey, Durations, Failure, Fps, Guidance, Job, JobId, JobStatus, Origin, Outcome, Prompt,
+    Sampling, Seed, Shape, Sharing, Steps,
 };
 use rusqlite::Row;
 use std::fmt::Display;
@@ -27,6 +27,12 @@ pub struct JobRecord {
     pub video: Option<VideoMeta>,
     /// When that is removed, in milliseconds since the Unix epoch; `None`: never.
     pub expires_at_ms: Option<u64>,
+    /// The number of its last change; 0 as long as it is not terminal.
+    pub sequence: u64,
+    /// The device that its last attempt ran on.
+    pub device: Option<String>,
+    /// Where its time went.
+    pub durations: Durations,
 }
 
 /// The end of a job.
@@ -40,6 +46,12 @@ pub struct Ending {
     pub video: Option<VideoMeta>,
     /// When that is to be removed, in milliseconds since the Unix epoch; `None`: never.
     pub expires_at_ms: Option<u64>,
+    /// The number of this change.
+    pub sequence: u64,
+    /// The device that the last attempt ran on.
+    pub device: Option<String>,
+    /// Where the time went.
+    pub durations: Durations,
 }
 
 /// What is known about a published video.
@@ -62,7 +74,9 @@ pub struct RowError {
 /// The columns that [`JobRecord::from_row`] reads.
 pub(crate) const COLUMNS: &str = "id, model, width, height, frames, mode, conditioning_frames, prompt, \
     negative_prompt, seed, steps, guidance, fps, tenant, priority, alone, begin_by_ms, created_at_ms, status, attempts, \
-    started_at_ms, finished_at_ms, failure_code, failure_message, video_bytes, video_sha256, expires_at_ms";
+    started_at_ms, finished_at_ms, failure_code, failure_message, video_bytes, video_sha256, expires_at_ms, \
+    origin, origin_id, prior_frames, callback_url, trace, sequence, device, queue_ms, spawn_ms, text_ms, denoise_ms, \
+    decode_ms, encode_ms";
 
 impl JobRecord {
     pub(crate) fn from_row(row: &Row<'_>) -> Result<Self, RowError> {
@@ -75,6 +89,9 @@ impl JobRecord {
             failure: failure(row)?,
             video: video(row)?,
             expires_at_ms: optional_number(row, "expires_at_ms")?,
+            sequence: number(row, "sequence")?,
+            device: column(row, "device")?,
+            durations: durations(row)?,
         })
     }
 }
@@ -95,7 +112,36 @@ fn job(row: &Row<'_>) -> Result<Job, RowError> {
             alone: column(row, "alone")?,
             begin_by_ms: optional_number(row, "begin_by_ms")?,
         },
+        origin: origin(row)?,
+        callback: optional(row, "callback_url")?,
+        trace: optional(row, "trace")?,
         created_at_ms: number(row, "created_at_ms")?,
+    })
+}
+
+fn origin(row: &Row<'_>) -> Result<Option<Origin>, RowError> {
+    let Some(kind) = column::<Option<String>>(row, "origin")? else {
+        return Ok(None);
+    };
+    let of = JobId::from_bytes(column(row, "origin_id")?);
+    match kind.as_str() {
+        "remix" => Ok(Some(Origin::Remix { of })),
+        "extension" => {
+            let frames = number(row, "prior_frames")?;
+            Ok(Some(Origin::Extension { of, frames }))
+        }
+        _ => valid("origin", Err(format!("`{kind}` is no origin"))),
+    }
+}
+
+fn durations(row: &Row<'_>) -> Result<Durations, RowError> {
+    Ok(Durations {
+        queue_ms: number(row, "queue_ms")?,
+        spawn_ms: number(row, "spawn_ms")?,
+        text_ms: number(row, "text_ms")?,
+        denoise_ms: number(row, "denoise_ms")?,
+        decode_ms: number(row, "decode_ms")?,
+        encode_ms: number(row, "encode_ms")?,
     })
 }
 
@@ -146,6 +192,14 @@ fn column<T: rusqlite::types::FromSql>(row: &Row<'_>, name: &'static str) -> Res
 
 fn parsed<T: FromStr<Err: Display>>(row: &Row<'_>, name: &'static str) -> Result<T, RowError> {
     valid(name, column::<String>(row, name)?.parse())
+}
+
+fn optional<T: FromStr<Err: Display>>(
+    row: &Row<'_>,
+    name: &'static str,
+) -> Result<Option<T>, RowError> {
+    let text: Option<String> = column(row, name)?;
+    valid(name, text.map(|text| text.parse()).transpose())
 }
 
 fn number<T: TryFrom<i64, Error: Display>>(

@@ -14,11 +14,12 @@ pub(crate) const BUSY_DEADLINE: Duration = Duration::from_secs(5);
 const APPLICATION_ID: i64 = 0x5265_656c;
 
 /// One script per version; the file's `user_version` counts how many were run.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_jobs.sql"),
     include_str!("migrations/0002_sharing.sql"),
     include_str!("migrations/0003_begin_by.sql"),
     include_str!("migrations/0004_expiry.sql"),
+    include_str!("migrations/0005_gateway.sql"),
 ];
 
 /// Why the journal cannot be used. Each message says what to do.
@@ -74,8 +75,8 @@ pub enum OpenError {
     },
 }
 
-/// The writing connection, on a file that is whole and of the newest version.
-pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+/// The writing connection, on a file that is whole and of the newest version, and how often it was opened.
+pub(crate) fn open_writer(path: &Path) -> Result<(Connection, u64), OpenError> {
     create_private(path).map_err(|source| OpenError::Io {
         path: path.into(),
         source,
@@ -84,7 +85,8 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     refuse_foreign(path, &connection)?;
     check(path, &connection)?;
     migrate(path, &mut connection)?;
-    Ok(connection)
+    let start = count_start(&connection).map_err(|error| explain(path, error))?;
+    Ok((connection, start))
 }
 
 /// A reading connection. The file must exist.
@@ -164,6 +166,15 @@ fn run_migrations(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction.commit()?;
     }
     Ok(())
+}
+
+fn count_start(connection: &Connection) -> rusqlite::Result<u64> {
+    let count: i64 = connection.query_row(
+        "UPDATE starts SET count = count + 1 RETURNING count",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(count.unsigned_abs())
 }
 
 fn explain(path: &Path, source: rusqlite::Error) -> OpenError {

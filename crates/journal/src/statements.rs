@@ -2,17 +2,19 @@
 
 use crate::record::{Ending, VideoMeta};
 use crate::writer::WriteError;
-use reel_domain::{Failure, Job, JobId, JobStatus, Outcome};
+use reel_domain::{
+    CallbackUrl, Failure, Idempotency, Job, JobId, JobStatus, Origin, Outcome, TraceParent,
+};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, named_params, params};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) fn insert(connection: &Connection, job: &Job) -> Result<(), WriteError> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO jobs (id, model, width, height, frames, mode, conditioning_frames, prompt, \
-         negative_prompt, seed, steps, guidance, fps, tenant, priority, alone, begin_by_ms, created_at_ms, status, \
-         attempts, place) VALUES (:id, :model, :width, :height, :frames, :mode, :conditioning_frames, :prompt, \
+         negative_prompt, seed, steps, guidance, fps, tenant, priority, alone, begin_by_ms, origin, origin_id, \
+         prior_frames, callback_url, trace, created_at_ms, status, attempts, place) VALUES (:id, :model, :width, :height, :frames, :mode, :conditioning_frames, :prompt, \
          :negative_prompt, :seed, :steps, :guidance, :fps, :tenant, :priority, :alone, :begin_by_ms, \
-         :created_at_ms, \
+         :origin, :origin_id, :prior_frames, :callback_url, :trace, :created_at_ms, \
          'queued', 0, (SELECT coalesce(max(place), 0) + 1 FROM jobs))",
     )?;
     let (shape, sampling) = (job.bundle.shape, &job.sampling);
@@ -34,6 +36,11 @@ pub(crate) fn insert(connection: &Connection, job: &Job) -> Result<(), WriteErro
         ":priority": job.sharing.priority.as_str(),
         ":alone": job.sharing.alone,
         ":begin_by_ms": job.sharing.begin_by_ms.map(signed),
+        ":origin": job.origin.map(Origin::as_str),
+        ":origin_id": job.origin.map(|origin| *origin.of().as_bytes()),
+        ":prior_frames": prior_frames(job),
+        ":callback_url": job.callback.as_ref().map(CallbackUrl::as_str),
+        ":trace": job.trace.as_ref().map(TraceParent::as_str),
         ":created_at_ms": signed(job.created_at_ms),
     });
     match inserted {
@@ -42,6 +49,54 @@ pub(crate) fn insert(connection: &Connection, job: &Job) -> Result<(), WriteErro
         }
         other => other.map(drop).map_err(WriteError::from),
     }
+}
+
+const fn prior_frames(job: &Job) -> Option<u32> {
+    match job.origin {
+        Some(Origin::Extension { frames, .. }) => Some(frames),
+        _ => None,
+    }
+}
+
+/// A job whose client names it by a key: the first one of that key is the only one.
+pub(crate) fn insert_once(
+    connection: &Connection,
+    job: &Job,
+    idempotency: &Idempotency,
+) -> Result<(), WriteError> {
+    let tenant = job.sharing.tenant.as_str();
+    if let Some((id, digest)) = keyed(connection, tenant, idempotency.key.as_str())? {
+        let same = digest == idempotency.digest;
+        return Err(WriteError::Repeated { id, same });
+    }
+    insert(connection, job)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO idempotency_keys (tenant, key, digest, job_id) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![
+            tenant,
+            idempotency.key.as_str(),
+            idempotency.digest,
+            job.id.as_bytes()
+        ])?;
+    Ok(())
+}
+
+/// The job that a tenant's key stands for, and what it asked for.
+pub(crate) fn keyed(
+    connection: &Connection,
+    tenant: &str,
+    key: &str,
+) -> rusqlite::Result<Option<(JobId, [u8; 32])>> {
+    connection
+        .prepare_cached(
+            "SELECT job_id, digest FROM idempotency_keys WHERE tenant = ?1 AND key = ?2",
+        )?
+        .query_row([tenant, key], |row| {
+            Ok((JobId::from_bytes(row.get(0)?), row.get(1)?))
+        })
+        .optional()
 }
 
 pub(crate) fn set_status(
@@ -80,14 +135,17 @@ pub(crate) fn finish(
     }
     let failure = failure(&ending.outcome);
     let video = ending.video.as_ref();
-    connection
+    let durations = &ending.durations;
+    let called_back: bool = connection
         .prepare_cached(
             "UPDATE jobs SET status = :status, attempts = :attempts, finished_at_ms = :finished_at_ms, \
              failure_code = :failure_code, failure_message = :failure_message, \
              video_bytes = :video_bytes, video_sha256 = :video_sha256, \
-             expires_at_ms = :expires_at_ms WHERE id = :id",
+             expires_at_ms = :expires_at_ms, sequence = :sequence, device = :device, queue_ms = :queue_ms, \
+             spawn_ms = :spawn_ms, text_ms = :text_ms, denoise_ms = :denoise_ms, decode_ms = :decode_ms, \
+             encode_ms = :encode_ms WHERE id = :id RETURNING callback_url IS NOT NULL",
         )?
-        .execute(named_params! {
+        .query_row(named_params! {
             ":id": id.as_bytes(),
             ":status": ending.outcome.status().as_str(),
             ":attempts": attempt,
@@ -97,7 +155,46 @@ pub(crate) fn finish(
             ":video_bytes": video.map(|video| signed(video.bytes)),
             ":expires_at_ms": ending.expires_at_ms.filter(|_| video.is_some()).map(signed),
             ":video_sha256": video.map(|VideoMeta { sha256, .. }| sha256.as_str()),
-        })?;
+            ":sequence": signed(ending.sequence),
+            ":device": ending.device,
+            ":queue_ms": signed(durations.queue_ms),
+            ":spawn_ms": signed(durations.spawn_ms),
+            ":text_ms": signed(durations.text_ms),
+            ":denoise_ms": signed(durations.denoise_ms),
+            ":decode_ms": signed(durations.decode_ms),
+            ":encode_ms": signed(durations.encode_ms),
+        }, |row| row.get(0))?;
+    match called_back {
+        true => owe_callback(connection, id, ending.finished_at_ms),
+        false => Ok(()),
+    }
+}
+
+/// Somebody wants to know of the end: that is owed from the moment at which it is one.
+fn owe_callback(connection: &Connection, id: JobId, due_ms: u64) -> Result<(), WriteError> {
+    connection
+        .prepare_cached("INSERT INTO callbacks (job_id, due_ms) VALUES (?1, ?2)")?
+        .execute(params![id.as_bytes(), signed(due_ms)])?;
+    Ok(())
+}
+
+/// A callback did not get through; the next try is due later.
+pub(crate) fn delay_callback(
+    connection: &Connection,
+    id: JobId,
+    due_ms: u64,
+) -> Result<(), WriteError> {
+    connection
+        .prepare_cached("UPDATE callbacks SET tries = tries + 1, due_ms = ?2 WHERE job_id = ?1")?
+        .execute(params![id.as_bytes(), signed(due_ms)])?;
+    Ok(())
+}
+
+/// A callback got through, or never will.
+pub(crate) fn settle_callback(connection: &Connection, id: JobId) -> Result<(), WriteError> {
+    connection
+        .prepare_cached("DELETE FROM callbacks WHERE job_id = ?1")?
+        .execute([id.as_bytes()])?;
     Ok(())
 }
 
@@ -118,6 +215,10 @@ pub(crate) fn delete(connection: &Connection, id: JobId) -> Result<(), WriteErro
     let deleted = connection
         .prepare_cached("DELETE FROM jobs WHERE id = ?1")?
         .execute([id.as_bytes()])?;
+    for forgotten in ["callbacks", "idempotency_keys"] {
+        let sql = format!("DELETE FROM {forgotten} WHERE job_id = ?1");
+        connection.prepare_cached(&sql)?.execute([id.as_bytes()])?;
+    }
     match deleted {
         0 => Err(WriteError::Unknown(id)),
         _ => Ok(()),

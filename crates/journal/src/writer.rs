@@ -5,7 +5,7 @@ use crate::reader::Reader;
 use crate::record::Ending;
 use crate::schema::{self, OpenError};
 use crate::statements;
-use reel_domain::{Job, JobId, JobStatus};
+use reel_domain::{Idempotency, Job, JobId, JobStatus};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use std::fs::File;
 use std::path::Path;
@@ -36,6 +36,14 @@ pub enum WriteError {
     /// The journal has that job already.
     #[error("{0} is in the journal already")]
     Duplicate(JobId),
+    /// Its client's key stands for another job already.
+    #[error("the idempotency key stands for {id} already")]
+    Repeated {
+        /// That job.
+        id: JobId,
+        /// It asks for the same.
+        same: bool,
+    },
     /// Endings go through [`Journal::finish`].
     #[error("status {0} is terminal and needs an ending")]
     NotAnEnding(JobStatus),
@@ -77,22 +85,25 @@ pub struct Journal {
 #[derive(Debug)]
 struct Inner {
     messages: Sender<Message>,
+    start: u64,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 type Done = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
 
 enum Message {
-    Write(Write, Done),
+    Write(Box<Write>, Done),
     Close,
 }
 
 enum Write {
-    Insert(Box<Job>),
+    Insert(Box<Job>, Option<Idempotency>),
     SetStatus(JobId, u32, JobStatus),
     Finish(JobId, u32, Ending),
     Expire(JobId),
     Delete(JobId),
+    DelayCallback(JobId, u64),
+    SettleCallback(JobId),
 }
 
 impl Journal {
@@ -102,7 +113,7 @@ impl Journal {
     /// When the file is damaged, foreign, newer than this release, or in use; see [`OpenError`].
     pub fn open(path: &Path) -> Result<(Self, Reader), OpenError> {
         let lock = take_lock(path)?;
-        let connection = schema::open_writer(path)?;
+        let (connection, start) = schema::open_writer(path)?;
         let (messages, inbox) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("journal".into())
@@ -110,6 +121,7 @@ impl Journal {
             .map_err(|source| io_error(path, source))?;
         let inner = Inner {
             messages,
+            start,
             thread: Mutex::new(Some(thread)),
         };
         let journal = Self {
@@ -120,7 +132,21 @@ impl Journal {
 
     /// Stores a new job as `queued`. `done` runs on the writer thread, after the commit.
     pub fn insert(&self, job: &Job, done: impl FnOnce(Result<(), WriteError>) + Send + 'static) {
-        self.write(Write::Insert(Box::new(job.clone())), done);
+        self.write(Write::Insert(Box::new(job.clone()), None), done);
+    }
+
+    /// As [`insert`](Self::insert), of a job whose client names it by a key. Another job of that key gets
+    /// [`WriteError::Repeated`].
+    pub fn insert_once(
+        &self,
+        job: &Job,
+        idempotency: Idempotency,
+        done: impl FnOnce(Result<(), WriteError>) + Send + 'static,
+    ) {
+        self.write(
+            Write::Insert(Box::new(job.clone()), Some(idempotency)),
+            done,
+        );
     }
 
     /// Moves a job to a status that is not terminal. A lower attempt than the stored one changes nothing and
@@ -152,6 +178,31 @@ impl Journal {
         self.write(Write::Expire(id), done);
     }
 
+    /// A callback did not get through and is due again at `due_ms`, in milliseconds since the Unix epoch.
+    pub fn delay_callback(
+        &self,
+        id: JobId,
+        due_ms: u64,
+        done: impl FnOnce(Result<(), WriteError>) + Send + 'static,
+    ) {
+        self.write(Write::DelayCallback(id, due_ms), done);
+    }
+
+    /// A callback got through, or never will.
+    pub fn settle_callback(
+        &self,
+        id: JobId,
+        done: impl FnOnce(Result<(), WriteError>) + Send + 'static,
+    ) {
+        self.write(Write::SettleCallback(id), done);
+    }
+
+    /// How often this journal was opened, this time included.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.inner.start
+    }
+
     /// Forgets a job.
     pub fn delete(&self, id: JobId, done: impl FnOnce(Result<(), WriteError>) + Send + 'static) {
         self.write(Write::Delete(id), done);
@@ -164,7 +215,7 @@ impl Journal {
     }
 
     fn write(&self, write: Write, done: impl FnOnce(Result<(), WriteError>) + Send + 'static) {
-        let message = Message::Write(write, Box::new(done));
+        let message = Message::Write(Box::new(write), Box::new(done));
         if let Err(mpsc::SendError(Message::Write(_, done))) = self.inner.messages.send(message) {
             done(Err(WriteError::Closed));
         }
@@ -228,7 +279,7 @@ fn gather(first: Message, inbox: &Receiver<Message>) -> (Vec<(Write, Done)>, boo
     while let Some(message) = next {
         match message {
             Message::Close => return (batch, true),
-            Message::Write(write, done) => batch.push((write, done)),
+            Message::Write(write, done) => batch.push((*write, done)),
         }
         if batch.len() == WRITES_PER_COMMIT_MAX {
             break;
@@ -274,13 +325,18 @@ fn apply_all(
 
 fn apply(connection: &Connection, write: &Write) -> Result<(), WriteError> {
     match write {
-        Write::Insert(job) => statements::insert(connection, job),
+        Write::Insert(job, None) => statements::insert(connection, job),
+        Write::Insert(job, Some(idempotency)) => {
+            statements::insert_once(connection, job, idempotency)
+        }
         Write::SetStatus(id, attempt, status) => {
             statements::set_status(connection, *id, *attempt, *status)
         }
         Write::Finish(id, attempt, ending) => statements::finish(connection, *id, *attempt, ending),
         Write::Expire(id) => statements::expire(connection, *id),
         Write::Delete(id) => statements::delete(connection, *id),
+        Write::DelayCallback(id, due_ms) => statements::delay_callback(connection, *id, *due_ms),
+        Write::SettleCallback(id) => statements::settle_callback(connection, *id),
     }
 }
 

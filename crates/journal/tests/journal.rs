@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 use reel_domain::{
-    BundleKey, Failure, FailureCode, Fps, Guidance, Job, JobId, JobStatus, Mode, Outcome, Priority,
-    Prompt, Sampling, Seed, Sharing, Steps,
+    BundleKey, Durations, Failure, FailureCode, Fps, Guidance, Idempotency, Job, JobId, JobStatus,
+    Mode, Origin, Outcome, Priority, Prompt, Sampling, Seed, Sharing, Steps,
 };
 use reel_journal::{
     Ending, JobRecord, Journal, OpenError, Order, Reader, VideoMeta, WRITES_PER_COMMIT_MAX,
@@ -101,6 +101,12 @@ fn job(number: u8) -> Job {
             alone: true,
             begin_by_ms: Some(1_800_000_000_000),
         },
+        origin: Some(Origin::Extension {
+            of: JobId::from_bytes([9; 16]),
+            frames: 33,
+        }),
+        callback: Some("https://example.com/hook".parse().unwrap()),
+        trace: None,
         created_at_ms: 1_700_000_000_000 + u64::from(number),
     }
 }
@@ -114,6 +120,16 @@ fn completed() -> Ending {
             sha256: "ab".repeat(32),
         }),
         expires_at_ms: Some(1_800_000_500_000),
+        sequence: 7,
+        device: Some("cpu:0".into()),
+        durations: Durations {
+            queue_ms: 1,
+            spawn_ms: 2,
+            text_ms: 3,
+            denoise_ms: 4,
+            decode_ms: 5,
+            encode_ms: 6,
+        },
     }
 }
 
@@ -127,6 +143,16 @@ fn failed() -> Ending {
         finished_at_ms: 1_800_000_000_000,
         video: None,
         expires_at_ms: Some(1_800_000_500_000),
+        sequence: 7,
+        device: Some("cpu:0".into()),
+        durations: Durations {
+            queue_ms: 1,
+            spawn_ms: 2,
+            text_ms: 3,
+            denoise_ms: 4,
+            decode_ms: 5,
+            encode_ms: 6,
+        },
     }
 }
 
@@ -264,7 +290,7 @@ fn lists_go_page_by_page_in_both_directions() {
     let fixture = Fixture::new();
     let ids = [1, 2, 3, 4, 5].map(|number| fixture.insert(number));
     let list = |after, limit, order| {
-        let page = fixture.reader.list(after, limit, order).unwrap();
+        let page = fixture.reader.list(None, after, limit, order).unwrap();
         let ids: Vec<_> = page.records.iter().map(|record| record.job.id).collect();
         (ids, page.has_more)
     };
@@ -494,4 +520,90 @@ fn what_ended_long_ago_is_found_unless_its_video_is_kept() {
     assert_eq!(ended(1_800_000_000_000), []);
     assert_eq!(ended(1_800_000_000_001), [gone]);
     assert_eq!(fixture.reader.first_end().unwrap(), Some(1_800_000_000_000));
+}
+
+fn named(key: &str, digest: u8) -> Idempotency {
+    Idempotency {
+        key: key.parse().unwrap(),
+        digest: [digest; 32],
+    }
+}
+
+#[test]
+fn a_key_stands_for_one_job_of_its_tenant_until_that_is_deleted() {
+    let fixture = Fixture::new();
+    let insert = |number, idempotency| {
+        wait(|done| fixture.journal.insert_once(&job(number), idempotency, done))
+    };
+    insert(1, named("a", 1)).unwrap();
+    let first = job(1).id;
+    for (digest, expected) in [(1, true), (2, false)] {
+        let again = insert(2, named("a", digest)).unwrap_err();
+        assert!(
+            matches!(again, WriteError::Repeated { id, same } if id == first && same == expected),
+            "{again}"
+        );
+    }
+    assert!(fixture.reader.get(job(2).id).unwrap().is_none());
+    let tenant = &job(1).sharing.tenant;
+    let keyed = |key: &str| fixture.reader.keyed(tenant, &key.parse().unwrap()).unwrap();
+    assert_eq!(keyed("a"), Some((first, [1; 32])));
+    assert_eq!(keyed("b"), None);
+    wait(|done| fixture.journal.delete(first, done)).unwrap();
+    assert_eq!(keyed("a"), None);
+    insert(2, named("a", 2)).unwrap();
+}
+
+#[test]
+fn two_requests_of_one_key_in_one_commit_are_one_job() {
+    let fixture = Fixture::new();
+    let (sender, receiver) = mpsc::channel();
+    for number in 1..=20 {
+        let sender = sender.clone();
+        let done = move |result| sender.send(result).unwrap();
+        let key = named("a", 1);
+        fixture.journal.insert_once(&job(number), key, done);
+    }
+    drop(sender);
+    assert_eq!(receiver.iter().filter(Result::is_ok).count(), 1);
+}
+
+#[test]
+fn a_callback_is_owed_from_the_end_until_it_is_settled() {
+    let fixture = Fixture::new();
+    let id = fixture.insert(1);
+    assert_eq!(fixture.reader.next_callback().unwrap(), None);
+    fixture.finish(id, 1, completed()).unwrap();
+    let fixture = fixture.restart();
+    let next = || fixture.reader.next_callback().unwrap();
+    let owed = next().unwrap();
+    assert_eq!((owed.id, owed.tries), (id, 0));
+    wait(|done| fixture.journal.delay_callback(id, owed.due_ms + 5, done)).unwrap();
+    let later = next().unwrap();
+    assert_eq!((later.tries, later.due_ms), (1, owed.due_ms + 5));
+    wait(|done| fixture.journal.settle_callback(id, done)).unwrap();
+    assert_eq!(next(), None);
+}
+
+#[test]
+fn each_start_has_a_higher_number() {
+    let fixture = Fixture::new();
+    let first = fixture.journal.start();
+    let fixture = fixture.restart();
+    assert_eq!(fixture.journal.start(), first + 1);
+}
+
+#[test]
+fn a_tenant_lists_its_own_jobs() {
+    let fixture = Fixture::new();
+    let id = fixture.insert(1);
+    let list = |tenant: &str| {
+        let tenant = tenant.parse().unwrap();
+        let page = fixture
+            .reader
+            .list(Some(&tenant), None, 10, Order::Descending);
+        page.unwrap().records.len()
+    };
+    assert_eq!(fixture.get(id).job.sharing.tenant.as_str(), "team-a");
+    assert_eq!((list("team-a"), list("team-b")), (1, 0));
 }

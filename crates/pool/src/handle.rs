@@ -1,8 +1,9 @@
 //! The gateway's handle: one message in, one answer out, never a wait without a deadline.
 
 use crate::board::JobBoard;
+use crate::estimates::Estimates;
 use crate::state::PoolState;
-use reel_domain::{Job, JobId, Rejection};
+use reel_domain::{DeviceId, Idempotency, Job, JobId, Rejection, SlotId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -38,6 +39,30 @@ pub enum PoolRequest {
         /// Where the answer goes.
         answer: oneshot::Sender<Result<(), DeleteError>>,
     },
+    /// An operator's order. Answered when the scheduler has it.
+    Order {
+        /// What to do.
+        order: PoolOrder,
+        /// Where the answer goes.
+        answer: oneshot::Sender<()>,
+    },
+}
+
+/// What an operator may order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolOrder {
+    /// Take no new work, finish what runs, end.
+    Drain,
+    /// Give a device no more work.
+    Cordon(DeviceId),
+    /// Use a device again.
+    Uncordon(DeviceId),
+    /// Replace the worker of a slot after what it has.
+    Replace(SlotId),
+    /// Replace every worker of a device, or of all, one after the other.
+    Roll(Option<DeviceId>),
+    /// Accept a quarantined request again: the number of its case.
+    Release(u64),
 }
 
 /// A job and the pixels that it starts from.
@@ -45,8 +70,22 @@ pub enum PoolRequest {
 pub struct Submission {
     /// The job.
     pub job: Job,
+    /// What makes it the same request as an earlier one.
+    pub idempotency: Option<Idempotency>,
     /// `job.conditioning_frames` frames: RGB, 8 bit, `[frames, height, width, 3]`. Empty for t2v.
     pub given: Vec<u8>,
+}
+
+impl Submission {
+    /// Of a request that has no key.
+    #[must_use]
+    pub const fn new(job: Job, given: Vec<u8>) -> Self {
+        Self {
+            job,
+            idempotency: None,
+            given,
+        }
+    }
 }
 
 /// Why a job was not cancelled.
@@ -86,6 +125,7 @@ pub struct PoolHandle {
     requests: mpsc::Sender<PoolRequest>,
     state: watch::Receiver<Arc<PoolState>>,
     board: Arc<JobBoard>,
+    estimates: Arc<Estimates>,
 }
 
 impl PoolHandle {
@@ -95,11 +135,13 @@ impl PoolHandle {
         requests: mpsc::Sender<PoolRequest>,
         state: watch::Receiver<Arc<PoolState>>,
         board: Arc<JobBoard>,
+        estimates: Arc<Estimates>,
     ) -> Self {
         Self {
             requests,
             state,
             board,
+            estimates,
         }
     }
 
@@ -109,10 +151,22 @@ impl PoolHandle {
         Arc::clone(&self.state.borrow())
     }
 
-    /// The progress of living jobs.
+    /// Follows the picture of the pool.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<PoolState>> {
+        self.state.clone()
+    }
+
+    /// The living jobs.
     #[must_use]
     pub fn board(&self) -> &JobBoard {
         &self.board
+    }
+
+    /// When jobs will be done.
+    #[must_use]
+    pub fn estimates(&self) -> &Estimates {
+        &self.estimates
     }
 
     /// Hands a job to the pool; on `Ok` it is durable and will end in exactly one terminal status.
@@ -165,5 +219,16 @@ impl PoolHandle {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(DeleteError::Overloaded),
         }
+    }
+
+    /// Hands an operator's order to the scheduler; `false`: the loop did not take it in time.
+    pub async fn order(&self, order: PoolOrder) -> bool {
+        let (answer, answered) = oneshot::channel();
+        let request = PoolRequest::Order { order, answer };
+        self.requests.try_send(request).is_ok()
+            && matches!(
+                tokio::time::timeout(SUBMIT_DEADLINE, answered).await,
+                Ok(Ok(()))
+            )
     }
 }

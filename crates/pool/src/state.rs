@@ -24,6 +24,8 @@ pub struct ModelState {
     pub key: BundleKey,
     /// How it stands.
     pub state: BundleState,
+    /// Frames that its mode `extend` goes on from, once it is baked and if it has that mode.
+    pub extend_frames: Option<u32>,
 }
 
 /// Whether a bundle can serve.
@@ -72,6 +74,8 @@ impl BundleState {
 pub struct DeviceState {
     /// What an operator calls it: `cpu:0`, or a GPU's UUID.
     pub name: String,
+    /// Whether it gets work.
+    pub trust: &'static str,
     /// Its slots.
     pub slots: Vec<SlotState>,
 }
@@ -92,6 +96,13 @@ pub struct SlotState {
 }
 
 impl PoolState {
+    /// A worker is READY with a bundle.
+    #[must_use]
+    pub fn is_hot(&self, key: &BundleKey) -> bool {
+        let mut bundles = self.bundles.iter();
+        bundles.any(|bundle| bundle.key == *key && bundle.state == BundleState::Hot)
+    }
+
     /// At least one shape can be served, and new work is taken.
     #[must_use]
     pub fn is_ready(&self) -> bool {

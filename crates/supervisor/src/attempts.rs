@@ -9,7 +9,7 @@ use reel_domain::{AttemptId, Job, JobId, Mode};
 use reel_protocol::{Checkpoint, Item, Pixels, ToWorker};
 use reel_scheduler::{WorkerEvent, WorkerId};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The stage of an attempt that waits for more urgent work; its next step ends that.
 const PAUSED: &str = "paused";
@@ -30,13 +30,7 @@ impl Supervisor {
         else {
             return;
         };
-        let device = self
-            .workers
-            .get(worker)
-            .map(|worker| worker.slot.device.0 as usize);
-        let device = device.and_then(|device| Some(self.devices.get(device)?.name.clone()));
-        self.jobs
-            .change(attempt.job, |progress| progress.device = device);
+        self.show_place(worker, attempt.job, now);
         let given = match self.resumable(worker, attempt) {
             Some(checkpoint) => Given::Checkpoint(checkpoint),
             None if frames == 0 => Given::None,
@@ -47,6 +41,22 @@ impl Supervisor {
         };
         self.batches.add(worker, attempt, given, more);
         self.send_batches(now);
+    }
+
+    /// Shows on which device a job is, and how long it waited for that.
+    fn show_place(&mut self, worker: WorkerId, id: JobId, now: Instant) {
+        let (Some(worker), Some(live)) = (self.workers.get(worker), self.jobs.get(id)) else {
+            return;
+        };
+        let device = self.devices.get(worker.slot.device.0 as usize);
+        let device = device.map(|device| Arc::clone(&device.name));
+        let waited_ms = millis(now.saturating_duration_since(live.accepted));
+        let spawn_ms = millis(worker.start_after(live.accepted));
+        self.jobs.change(id, |progress| {
+            progress.device = device;
+            progress.durations.spawn_ms = spawn_ms;
+            progress.durations.queue_ms = waited_ms.saturating_sub(spawn_ms);
+        });
     }
 
     /// Where an earlier attempt of the job stood when its worker died.
@@ -165,6 +175,7 @@ impl Supervisor {
             return;
         };
         let form = (live.job.bundle.shape, live.job.sampling.fps);
+        self.jobs.encodes(attempt.job, now);
         let prepared = self.prepared.remove(&attempt).flatten();
         let (ffmpeg, store, events) =
             (self.ffmpeg.clone(), self.store.clone(), self.events.clone());
@@ -194,6 +205,11 @@ impl Supervisor {
             }
         });
     }
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn item(job: &Job) -> Item {

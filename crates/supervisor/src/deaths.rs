@@ -110,7 +110,7 @@ impl Supervisor {
     fn stuck(&self, id: WorkerId, worker: &Worker, what: &str) {
         let device = &self.devices[worker.slot.device.0 as usize].name;
         tracing::error!(
-            worker = %id, pid = worker.pid(), device, class = %Fault::StuckDevice,
+            worker = %id, pid = worker.pid(), %device, class = %Fault::StuckDevice,
             "{what}: the device gets no other until that is over"
         );
         self.metrics.count_fault(Fault::StuckDevice);
@@ -138,7 +138,7 @@ impl Supervisor {
             worker: id.to_string(),
             pid: worker.pid().unwrap_or(0),
             slot: worker.slot.to_string(),
-            device: self.devices[worker.slot.device.0 as usize].name.clone(),
+            device: self.devices[worker.slot.device.0 as usize].name.to_string(),
             bundle: worker.bundle.to_string(),
             bundle_id: worker.bundle_id.clone(),
             lived_ms: u64::try_from(now.saturating_duration_since(worker.spawned).as_millis())

@@ -3,12 +3,13 @@
 use nvml_wrapper::Nvml;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::sync::Arc;
 
 /// A device that workers can be pinned to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// What an operator calls it: `cpu:0`, or a GPU's UUID.
-    pub name: String,
+    pub name: Arc<str>,
     /// What `CUDA_VISIBLE_DEVICES` must be for its workers.
     pub visible: OsString,
     /// The device as the engine names it: `cpu` or `cuda:0` (the only one that a worker can see).
@@ -22,7 +23,7 @@ impl Device {
     #[must_use]
     pub fn cpu(index: u32, memory_bytes: u64) -> Self {
         Self {
-            name: format!("cpu:{index}"),
+            name: format!("cpu:{index}").into(),
             visible: OsString::new(),
             engine_name: "cpu",
             memory_bytes,
@@ -32,7 +33,7 @@ impl Device {
     fn gpu(uuid: String, memory_bytes: u64) -> Self {
         Self {
             visible: uuid.clone().into(),
-            name: uuid,
+            name: uuid.into(),
             engine_name: "cuda:0",
             memory_bytes,
         }

@@ -19,11 +19,11 @@ use crate::work::work;
 use crate::workers::Workers;
 use prometheus::Registry;
 use reel_artifacts::Store;
-use reel_domain::{AttemptId, BundleKey, JobId};
+use reel_domain::{AttemptId, BundleKey, Idempotency, JobId};
 use reel_journal::{Ending, JobRecord, Journal, Reader, VideoMeta};
 use reel_media::Ffmpeg;
 use reel_pool::handle::POOL_REQUESTS_MAX;
-use reel_pool::{JobBoard, PoolHandle, PoolRequest, PoolState};
+use reel_pool::{Estimates, JobBoard, PoolHandle, PoolRequest, PoolState};
 use reel_process::{Share, Spawner};
 use reel_protocol::Pixels;
 use reel_recording::{Header, Recorder};
@@ -37,6 +37,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// Every so many events a waiting request goes first, however many events of workers wait.
 const REQUEST_TURN: u32 = 64;
+/// Changes of one run are counted with so many bits, and runs above them.
+const NUMBERS_OF_A_RUN_BITS: u32 = 32;
 
 /// What the supervisor needs of the world.
 #[derive(Debug)]
@@ -183,8 +185,10 @@ pub struct Supervisor {
     recorder: Option<Recorder>,
     pub(crate) jobs: Jobs,
     pub(crate) workers: Workers,
-    /// The given frames of jobs that the scheduler has not accepted yet.
-    pub(crate) submitted: BTreeMap<JobId, Vec<u8>>,
+    /// The given frames of jobs that the scheduler has not accepted yet, and the keys of their requests.
+    pub(crate) submitted: BTreeMap<JobId, (Vec<u8>, Option<Idempotency>)>,
+    /// What is learned of how long jobs take.
+    pub(crate) estimates: Arc<Estimates>,
     /// Frames that wait for their encoder.
     pub(crate) frames: BTreeMap<AttemptId, Pixels>,
     /// Encoders that were started ahead of their frames; `None`: on the way.
@@ -237,7 +241,10 @@ impl Supervisor {
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let (requester, requests) = mpsc::channel(POOL_REQUESTS_MAX);
         let (state, watched) = watch::channel(Arc::new(PoolState::default()));
-        let board = Arc::new(JobBoard::default());
+        // Numbers of one run follow all those of the runs before.
+        let before = parts.journal.start() << NUMBERS_OF_A_RUN_BITS;
+        let board = Arc::new(JobBoard::new(before));
+        let estimates = Arc::new(Estimates::new(parts.devices.len()));
         let specs: Vec<_> = parts
             .devices
             .iter()
@@ -269,7 +276,8 @@ impl Supervisor {
             decided: VecDeque::new(),
             recorder,
             scheduler: Scheduler::new(parts.config, &specs, parts.menu.clone()),
-            jobs: Jobs::new(Arc::clone(&board)),
+            jobs: Jobs::new(Arc::clone(&board), before),
+            estimates: Arc::clone(&estimates),
             workers: Workers::default(),
             submitted: BTreeMap::new(),
             frames: BTreeMap::new(),
@@ -304,7 +312,7 @@ impl Supervisor {
         supervisor.publish(Instant::now());
         Ok((
             supervisor,
-            PoolHandle::new(requester, watched, board),
+            PoolHandle::new(requester, watched, board, estimates),
             SupervisorHandle { events },
         ))
     }

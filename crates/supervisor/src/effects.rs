@@ -4,9 +4,10 @@ use crate::driver::Supervisor;
 use crate::encode;
 use crate::event::Event;
 use reel_artifacts::Store;
-use reel_domain::{AttemptId, JobId, JobStatus, Outcome, Rejection};
-use reel_journal::Ending;
+use reel_domain::{AttemptId, Durations, JobId, JobStatus, Outcome, Rejection};
+use reel_journal::{Ending, WriteError};
 use reel_scheduler::{Command, JobChange};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 impl Supervisor {
@@ -48,8 +49,8 @@ impl Supervisor {
 
     /// Makes an accepted job durable.
     fn store_job(&mut self, id: JobId) {
-        let given = self.submitted.remove(&id).unwrap_or_default();
-        let Some(job) = self.jobs.get(id).map(|live| live.job.clone()) else {
+        let (given, idempotency) = self.submitted.remove(&id).unwrap_or_default();
+        let Some(job) = self.jobs.get(id).map(|live| Arc::clone(&live.job)) else {
             return;
         };
         let (journal, store, events) = (
@@ -59,11 +60,16 @@ impl Supervisor {
         );
         let hard = self.tuning.retention.hard_free_bytes;
         tokio::task::spawn_blocking(move || match keep_given(&store, id, &given, hard) {
-            Ok(()) => journal.insert(&job, move |result| {
-                let result =
-                    result.map_err(|error| not_stored(id, &error, error.is_out_of_space()));
-                let _ = events.blocking_send(Event::Stored(id, result));
-            }),
+            Ok(()) => {
+                let done = move |result: Result<(), WriteError>| {
+                    let result = result.map_err(|error| not_inserted(id, &error));
+                    let _ = events.blocking_send(Event::Stored(id, result));
+                };
+                match idempotency {
+                    Some(idempotency) => journal.insert_once(&job, idempotency, done),
+                    None => journal.insert(&job, done),
+                }
+            }
             Err(rejection) => {
                 let _ = events.blocking_send(Event::Stored(id, Err(rejection)));
             }
@@ -95,8 +101,10 @@ impl Supervisor {
             progress.status = status;
             progress.attempt = attempt;
             progress.queue_position = None;
-            if slot.is_none() {
+            if status == JobStatus::Queued {
                 progress.device = None;
+            }
+            if slot.is_none() {
                 progress.stage = None;
             }
             if status == JobStatus::Queued {
@@ -116,11 +124,18 @@ impl Supervisor {
         encode::abandon(self.prepared.remove(&last).flatten());
         let video = self.published.remove(&id);
         let finished_at_ms = now_ms();
+        let sequence = self.jobs.last_sequence(id);
+        let progress = self.jobs.get(id).map(|live| live.progress().clone());
         let ending = Ending {
             outcome,
             finished_at_ms,
             video,
             expires_at_ms: self.tuning.retention.expires_at_ms(finished_at_ms),
+            sequence,
+            device: progress
+                .as_ref()
+                .and_then(|progress| Some(progress.device.as_ref()?.to_string())),
+            durations: progress.map_or_else(Durations::default, |progress| progress.durations),
         };
         self.endings.insert(id, (attempt, ending));
         self.store_ending(id);
@@ -168,6 +183,16 @@ fn keep_given(
     }
     let kept = store.put_given(id, given);
     kept.map_err(|error| not_stored(id, &error, error.is_out_of_space()))
+}
+
+fn not_inserted(id: JobId, error: &WriteError) -> Rejection {
+    match error {
+        WriteError::Repeated { id, same } => Rejection::Repeated {
+            id: *id,
+            same: *same,
+        },
+        error => not_stored(id, error, error.is_out_of_space()),
+    }
 }
 
 fn not_stored(id: JobId, error: &dyn std::error::Error, out_of_space: bool) -> Rejection {

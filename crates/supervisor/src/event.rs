@@ -81,6 +81,8 @@ pub struct BakedBundle {
     pub dir: PathBuf,
     /// The modes that it serves.
     pub modes: Vec<Mode>,
+    /// Frames that its mode `extend` goes on from.
+    pub extend_frames: Option<u32>,
     /// Size of its weights, in bytes; each file once.
     pub weights_bytes: u64,
 }

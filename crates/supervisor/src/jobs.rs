@@ -1,6 +1,6 @@
 //! Living jobs as their clients see them, and who waits for what of them.
 
-use reel_domain::{Job, JobId, JobStatus, Rejection};
+use reel_domain::{Durations, Job, JobId, JobStatus, Rejection};
 use reel_pool::{CancelError, JobBoard, JobProgress};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,8 +15,12 @@ type Answer<E> = oneshot::Sender<Result<(), E>>;
 /// A job that is not terminal.
 #[derive(Debug)]
 pub(crate) struct Live {
-    pub(crate) job: Job,
+    pub(crate) job: Arc<Job>,
     pub(crate) accepted: Instant,
+    /// Since when its frames are encoded.
+    pub(crate) encoding: Option<Instant>,
+    /// How long it would take in all, as it seemed when it was accepted, in milliseconds.
+    pub(crate) estimated_ms: Option<f64>,
     progress: JobProgress,
     submitted: Option<Answer<Rejection>>,
     cancelled: Vec<Answer<CancelError>>,
@@ -33,33 +37,30 @@ impl Live {
 pub(crate) struct Jobs {
     living: BTreeMap<JobId, Live>,
     board: Arc<JobBoard>,
+    /// The number of the latest change.
+    sequence: u64,
 }
 
 impl Jobs {
-    pub(crate) const fn new(board: Arc<JobBoard>) -> Self {
+    /// `before`: the highest number that a change of an earlier run may have.
+    pub(crate) const fn new(board: Arc<JobBoard>, before: u64) -> Self {
         Self {
             living: BTreeMap::new(),
             board,
+            sequence: before,
         }
     }
 
     pub(crate) fn insert(&mut self, job: Job, submitted: Option<Answer<Rejection>>, now: Instant) {
-        let progress = JobProgress {
-            sequence: 0,
-            status: JobStatus::Queued,
-            attempt: 0,
-            stage: None,
-            step: 0,
-            steps: job.sampling.steps.value(),
-            queue_position: None,
-            device: None,
-        };
+        let progress = JobProgress::accepted(&job);
         let id = job.id;
         self.living.insert(
             id,
             Live {
-                job,
+                job: Arc::new(job),
                 accepted: now,
+                encoding: None,
+                estimated_ms: None,
                 progress,
                 submitted,
                 cancelled: Vec::new(),
@@ -75,9 +76,17 @@ impl Jobs {
         self.living.len()
     }
 
-    /// The job is durable: whoever submitted it may know, and everybody can watch it.
-    pub(crate) fn stored(&mut self, id: JobId) {
+    /// The job is durable: whoever submitted it may know, and everybody can watch it. `estimate`: how long it will
+    /// take, in milliseconds.
+    pub(crate) fn stored(
+        &mut self,
+        id: JobId,
+        estimate: impl FnOnce(&Job, &JobProgress) -> Option<f64>,
+    ) {
         self.change(id, |_| {});
+        if let Some(live) = self.living.get_mut(&id) {
+            live.estimated_ms = estimate(&live.job, &live.progress);
+        }
         if let Some(answer) = self
             .living
             .get_mut(&id)
@@ -98,9 +107,33 @@ impl Jobs {
     pub(crate) fn change(&mut self, id: JobId, change: impl FnOnce(&mut JobProgress)) {
         if let Some(live) = self.living.get_mut(&id) {
             change(&mut live.progress);
-            live.progress.sequence += 1;
-            self.board.publish(id, live.progress.clone());
+            self.sequence += 1;
+            live.progress.sequence = self.sequence;
+            self.board.publish(&live.job, live.progress.clone());
         }
+    }
+
+    /// Its frames are being encoded.
+    pub(crate) fn encodes(&mut self, id: JobId, now: Instant) {
+        if let Some(live) = self.living.get_mut(&id) {
+            live.encoding = Some(now);
+        }
+    }
+
+    /// Notes where the time of a job went; everybody sees it with the next change.
+    pub(crate) fn note(&mut self, id: JobId, note: impl FnOnce(&mut Durations)) {
+        if let Some(live) = self.living.get_mut(&id) {
+            note(&mut live.progress.durations);
+        }
+    }
+
+    /// The number of the change with which a job ends; no change of it follows.
+    pub(crate) fn last_sequence(&mut self, id: JobId) -> u64 {
+        self.sequence += 1;
+        if let Some(live) = self.living.get_mut(&id) {
+            live.progress.sequence = self.sequence;
+        }
+        self.sequence
     }
 
     /// Somebody waits for the job to be terminal.
@@ -113,13 +146,12 @@ impl Jobs {
         }
     }
 
-    /// The job's row is terminal: everybody may know.
+    /// The job's row is terminal: everybody may know. The change has the number that the row has.
     pub(crate) fn ended(&mut self, id: JobId, status: JobStatus) -> Option<Live> {
-        self.change(id, |progress| {
-            progress.status = status;
-            progress.queue_position = None;
-        });
         let mut live = self.living.remove(&id)?;
+        live.progress.status = status;
+        live.progress.queue_position = None;
+        self.board.publish(&live.job, live.progress.clone());
         for answer in live.cancelled.drain(..) {
             let _ = answer.send(Ok(()));
         }

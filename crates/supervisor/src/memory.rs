@@ -62,7 +62,7 @@ impl DeviceMemory for DriverMemory {
         if device.is_cpu() {
             return Box::pin(std::future::ready(false));
         }
-        let uuid = device.name.clone();
+        let uuid = device.name.to_string();
         Box::pin(async move {
             let looking = tokio::task::spawn_blocking(move || is_on_gpu(&uuid, pid));
             looking.await.unwrap_or(false)

@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     pub(crate) request_latency: HistogramVec,
     pub(crate) cold_spawn: HistogramVec,
     pub(crate) encode: Histogram,
+    estimates: IntCounter,
+    estimates_held: IntCounter,
     decisions: Vec<(IntCounter, Count)>,
     not_merged: IntCounterVec,
     pub(crate) worker_memory: GaugeVec,
@@ -156,6 +158,14 @@ impl Metrics {
                 HistogramOpts::new("reel_pool_encode_seconds", "Frames to the published video")
                     .buckets(vec![0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0]),
             )?,
+            estimates: IntCounter::new(
+                "reel_eta_total",
+                "Completed jobs whose end was estimated when they were accepted",
+            )?,
+            estimates_held: IntCounter::new(
+                "reel_eta_p90_held_total",
+                "Those that ended within the P90 of that estimate",
+            )?,
             worker_memory: GaugeVec::new(
                 Opts::new(
                     "reel_pool_worker_resident_bytes",
@@ -181,12 +191,20 @@ impl Metrics {
         registry.register(Box::new(self.request_latency.clone()))?;
         registry.register(Box::new(self.cold_spawn.clone()))?;
         registry.register(Box::new(self.encode.clone()))?;
+        registry.register(Box::new(self.estimates.clone()))?;
+        registry.register(Box::new(self.estimates_held.clone()))?;
         for (counter, _) in &self.decisions {
             registry.register(Box::new(counter.clone()))?;
         }
         registry.register(Box::new(self.not_merged.clone()))?;
         registry.register(Box::new(self.worker_memory.clone()))?;
         Ok(())
+    }
+
+    /// Counts an estimate, and whether its P90 held.
+    pub(crate) fn estimated(&self, held: bool) {
+        self.estimates.inc();
+        self.estimates_held.inc_by(held.into());
     }
 
     /// Counts a fault.

@@ -44,6 +44,7 @@ impl Supervisor {
             weights_bytes: baked.weights_bytes,
             bundle,
             spawned: now,
+            ready_at: None,
             scratch: scratch.clone(),
             process: Process::Spawning {
                 wanted: Wanted::Alive,

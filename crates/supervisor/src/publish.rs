@@ -2,9 +2,9 @@
 
 use crate::driver::Supervisor;
 use crate::event::BundleNews;
-use reel_domain::BundleKey;
+use reel_domain::{BundleKey, DeviceId};
 use reel_pool::{BundleState, DeviceState, ModelState, PoolState, SlotState};
-use reel_scheduler::{SlotPhase, SlotView};
+use reel_scheduler::{SlotPhase, SlotView, Trust};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,6 +33,7 @@ impl Supervisor {
             .map(|key| ModelState {
                 key: key.clone(),
                 state: self.bundle_state(key, &slots, now),
+                extend_frames: self.extend_frames(key),
             })
             .collect();
         PoolState {
@@ -63,12 +64,24 @@ impl Supervisor {
         }
     }
 
+    fn extend_frames(&self, key: &BundleKey) -> Option<u32> {
+        match self.bundles.get(key) {
+            Some(BundleNews::Baked(baked)) => baked.extend_frames,
+            _ => None,
+        }
+    }
+
     fn devices(&self, slots: &[SlotView]) -> Vec<DeviceState> {
         let mut devices: Vec<DeviceState> = self
             .devices
             .iter()
-            .map(|device| DeviceState {
-                name: device.name.clone(),
+            .zip(0..)
+            .map(|(device, index)| DeviceState {
+                name: device.name.to_string(),
+                trust: self
+                    .scheduler
+                    .trust(DeviceId(index))
+                    .map_or("", Trust::as_str),
                 slots: Vec::new(),
             })
             .collect();

@@ -1,9 +1,11 @@
 //! What each event means to the scheduler, and to whoever waits.
 
+use crate::attempts::millis;
 use crate::driver::Supervisor;
 use crate::effects::now_ms;
 use crate::encode;
 use crate::event::{BundleNews, Event};
+use crate::jobs::Live;
 use crate::memory;
 use crate::work::work;
 use crate::workers::{Asked, Meaning, Process, Wanted, Worker, desync};
@@ -12,14 +14,14 @@ use reel_domain::{
     Rejection, Stage, Steps,
 };
 use reel_journal::{VideoMeta, WriteError};
-use reel_pool::{DeleteError, PoolRequest, Submission};
+use reel_pool::{DeleteError, PoolOrder, PoolRequest, Submission};
 use reel_process::{ProcessEvent, SpawnerError, WorkerProcess};
 use reel_protocol::{ChannelError, Checkpoint, MemoryUse, Pixels};
 use reel_scheduler::{
-    BundleOffer, BundleStanding, EngineFacts, Input, Mark, Order, Profile, SlotPhase, WorkerEvent,
-    WorkerId,
+    BundleOffer, BundleStanding, EngineFacts, Input, Mark, Order, Profile, RequestDigest,
+    SlotPhase, WorkerEvent, WorkerId,
 };
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 impl Supervisor {
@@ -34,6 +36,10 @@ impl Supervisor {
                 self.jobs.await_cancel(id, answer);
             }
             Event::Request(PoolRequest::Delete { id, answer }) => self.delete(id, answer),
+            Event::Request(PoolRequest::Order { order, answer }) => {
+                self.order(order, now);
+                let _ = answer.send(());
+            }
             Event::Stored(id, result) => self.stored(id, result, now),
             Event::Bundle(key, news) => self.bundle_changed(key, news, now),
             Event::Spawned(worker, result) => self.spawned(worker, result, now),
@@ -77,17 +83,21 @@ impl Supervisor {
         answer: oneshot::Sender<Result<(), Rejection>>,
         now: Instant,
     ) {
-        let Submission { job, given } = submission;
+        let Submission {
+            job,
+            given,
+            idempotency,
+        } = submission;
         let (id, work) = (job.id, work(&job, now_ms()));
         self.jobs.insert(job, Some(answer), now);
-        self.submitted.insert(id, given);
+        self.submitted.insert(id, (given, idempotency));
         self.decide(Input::Submit(work), now);
     }
 
     fn stored(&mut self, id: JobId, result: Result<(), Rejection>, now: Instant) {
         let durable = result.is_ok();
         match result {
-            Ok(()) => self.jobs.stored(id),
+            Ok(()) => self.show(id),
             Err(rejection) => {
                 self.remove_files(id);
                 self.space.notify_one();
@@ -96,6 +106,15 @@ impl Supervisor {
         }
         self.queue_moved = true;
         self.decide(Input::Stored { id, durable }, now);
+    }
+
+    /// The job is durable: everybody may see it.
+    fn show(&mut self, id: JobId) {
+        let (estimates, state) = (&self.estimates, &self.state);
+        self.jobs.stored(id, |job, progress| {
+            let hot = state.borrow().is_hot(&job.bundle);
+            estimates.raw_ms(job, progress, hot)
+        });
     }
 
     fn delete(&self, id: JobId, answer: oneshot::Sender<Result<(), DeleteError>>) {
@@ -113,6 +132,19 @@ impl Supervisor {
                 Err(error) => Err(DeleteError::Storage(error.to_string())),
             });
         });
+    }
+
+    fn order(&mut self, order: PoolOrder, now: Instant) {
+        tracing::info!(?order, "an operator orders");
+        let order = match order {
+            PoolOrder::Drain => return self.shut_down(now),
+            PoolOrder::Cordon(device) => Order::Cordon(device),
+            PoolOrder::Uncordon(device) => Order::Uncordon(device),
+            PoolOrder::Replace(slot) => Order::Replace(slot),
+            PoolOrder::Roll(device) => Order::Roll(device),
+            PoolOrder::Release(case) => Order::Release(RequestDigest(case)),
+        };
+        self.decide(Input::Order(order), now);
     }
 
     // --- bundles ---
@@ -280,6 +312,11 @@ impl Supervisor {
                 // Frames of an attempt that is somebody else's must not replace that one's.
                 if self.scheduler.carries(id, attempt) {
                     self.frames.insert(attempt, pixels);
+                    self.jobs.note(attempt.job, |durations| {
+                        durations.text_ms = timings.encode_us / 1_000;
+                        durations.denoise_ms = timings.denoise_us / 1_000;
+                        durations.decode_ms = timings.decode_us / 1_000;
+                    });
                 }
                 self.hear(id, WorkerEvent::Finished { attempt }, now);
             }
@@ -325,7 +362,10 @@ impl Supervisor {
             let fault = Fault::Desync(Breach::Impossible);
             return self.broken(id, fault, "ready a second time", now);
         }
+        worker.ready_at = Some(now);
         let spawn = now.saturating_duration_since(worker.spawned);
+        self.estimates
+            .started(&worker.bundle, spawn.as_secs_f64() * 1_000.0);
         let shape = worker.bundle.shape.to_string();
         self.metrics
             .cold_spawn
@@ -476,6 +516,11 @@ impl Supervisor {
                 self.published.insert(attempt.job, video);
             }
         });
+        if let Some(began) = self.jobs.get(attempt.job).and_then(|live| live.encoding) {
+            let encode_ms = millis(now.saturating_duration_since(began));
+            self.jobs
+                .note(attempt.job, |durations| durations.encode_ms = encode_ms);
+        }
         self.decide(Input::Encoded { attempt, result }, now);
     }
 
@@ -518,12 +563,25 @@ impl Supervisor {
                 .request_latency
                 .with_label_values(&[&shape])
                 .observe(took.as_secs_f64());
+            self.learn_duration(&live, took);
         }
         if status != JobStatus::Completed {
             self.remove_files(id);
         }
         self.space.notify_one();
         tracing::info!(job = %id, %status, took_ms = took.as_millis(), "the job has ended");
+    }
+
+    /// How long it took is what later estimates are made of; how good the one for it was, is told.
+    fn learn_duration(&self, live: &Live, took: Duration) {
+        let actual_ms = took.as_secs_f64() * 1_000.0;
+        if let Some(raw_ms) = live.estimated_ms {
+            let estimate = self.estimates.corrected(raw_ms);
+            self.metrics.estimated(actual_ms <= estimate.p90_ms as f64);
+        }
+        let checked = live.estimated_ms.map(|raw_ms| (raw_ms, actual_ms));
+        self.estimates
+            .completed(&live.job, live.progress().durations, checked);
     }
 
     // --- time and the end ---

@@ -96,6 +96,9 @@ mod tests {
                 fps: Fps::new(8).expect("fps"),
             },
             sharing: Sharing::default(),
+            origin: None,
+            callback: None,
+            trace: None,
             created_at_ms: 0,
         }
     }

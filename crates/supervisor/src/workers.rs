@@ -12,7 +12,7 @@ use reel_scheduler::{EngineFacts, Mark, WorkerEvent, WorkerId};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A checkpoint of this size is never too large, however small the video.
 const CHECKPOINT_BYTES_MIN: u64 = 1 << 20;
@@ -29,6 +29,8 @@ pub(crate) struct Worker {
     /// Size of the weights that it maps, in bytes.
     pub(crate) weights_bytes: u64,
     pub(crate) spawned: Instant,
+    /// When it was READY.
+    pub(crate) ready_at: Option<Instant>,
     /// Its private temporary directory, removed after its end.
     pub(crate) scratch: PathBuf,
     pub(crate) process: Process,
@@ -161,6 +163,12 @@ impl Worker {
             Process::Spawning { .. } => None,
             Process::Running(process) => Some(process.pid()),
         }
+    }
+
+    /// How much of its start lies after a moment.
+    pub(crate) fn start_after(&self, moment: Instant) -> Duration {
+        let ready_at = self.ready_at.unwrap_or(self.spawned);
+        ready_at.saturating_duration_since(self.spawned.max(moment))
     }
 
     /// Notes the first thing that goes wrong; what follows from it is not another fault.

@@ -35,12 +35,8 @@ pub(crate) async fn last_step_to_completed(
 
 async fn one(pool: &PoolHandle, job: Job) -> anyhow::Result<Duration> {
     let (id, steps) = (job.id, job.sampling.steps.value());
-    pool.submit(Submission {
-        job,
-        given: Vec::new(),
-    })
-    .await?;
-    let mut watch = pool
+    pool.submit(Submission::new(job, Vec::new())).await?;
+    let (_, mut watch) = pool
         .board()
         .watch(id)
         .ok_or_else(|| anyhow::anyhow!("the job has ended already"))?;

@@ -71,7 +71,7 @@ impl Running {
             if noticed.is_none() && slots.iter().all(|slot| slot.pid != Some(pid)) {
                 noticed = Some(since());
             }
-            let progress = self.pool.board().progress(id);
+            let progress = self.pool.board().get(id).map(|(_, progress)| progress);
             let again = |progress: &reel_pool::JobProgress| {
                 progress.status == JobStatus::Queued || progress.attempt > 1
             };

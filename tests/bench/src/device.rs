@@ -37,7 +37,7 @@ pub(crate) fn memory_bytes(device: &Device, pid: u32) -> anyhow::Result<Option<f
     }
     let nvml = Nvml::init()?;
     let processes = nvml
-        .device_by_uuid(device.name.as_str())?
+        .device_by_uuid(&*device.name)?
         .running_compute_processes()?;
     let used = processes
         .into_iter()

@@ -67,6 +67,7 @@ impl Running {
             id: bundle.id.clone(),
             dir: bundle.dir.clone(),
             modes: bundle.manifest.modes.clone(),
+            extend_frames: None,
             weights_bytes: bundle.manifest.weights_bytes(),
         };
         control.bundle(key.clone(), BundleNews::Baked(baked)).await;
@@ -84,8 +85,7 @@ impl Running {
     }
 
     pub(crate) async fn submit(&self, job: Job) -> anyhow::Result<()> {
-        let given = Vec::new();
-        Ok(self.pool.submit(Submission { job, given }).await?)
+        Ok(self.pool.submit(Submission::new(job, Vec::new())).await?)
     }
 
     pub(crate) async fn until_step(&self, id: JobId, step: u32) -> anyhow::Result<()> {
@@ -110,7 +110,7 @@ impl Running {
         id: JobId,
         wanted: impl Fn(&JobProgress) -> bool,
     ) -> anyhow::Result<Option<JobStatus>> {
-        let Some(mut watch) = self.pool.board().watch(id) else {
+        let Some((_, mut watch)) = self.pool.board().watch(id) else {
             return Ok(None);
         };
         let progress = watch
@@ -147,6 +147,9 @@ pub(crate) fn job(setting: &Setting, key: &BundleKey, number: usize) -> anyhow::
             fps: Fps::new(defaults.fps)?,
         },
         sharing: reel_domain::Sharing::default(),
+        origin: None,
+        callback: None,
+        trace: None,
         created_at_ms: 0,
     })
 }

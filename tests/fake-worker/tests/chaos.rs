@@ -201,7 +201,10 @@ async fn random_faults_lose_nothing_and_are_told_by_their_names() {
         job.sampling.steps = Steps::new(10).unwrap();
         flying.push_back(job.id);
         let given = Vec::new();
-        pool.handle.submit(Submission { job, given }).await.unwrap();
+        pool.handle
+            .submit(Submission::new(job, given))
+            .await
+            .unwrap();
     }
     for id in flying {
         pool.end(id).await;
@@ -251,7 +254,7 @@ fn failures(reader: &reel_journal::Reader, jobs: usize, expected: &[Expected]) -
     let mut seen = 0;
     loop {
         let page = reader
-            .list(after, 500, reel_journal::Order::Ascending)
+            .list(None, after, 500, reel_journal::Order::Ascending)
             .unwrap();
         for record in &page.records {
             seen += 1;

@@ -33,7 +33,10 @@ async fn given_frames_travel_to_the_worker() {
     (job.mode, job.conditioning_frames) = (Mode::I2v, 1);
     let (id, shape): (_, Shape) = (job.id, job.bundle.shape);
     let given = vec![200; usize::try_from(shape.frame_bytes()).unwrap()];
-    pool.handle.submit(Submission { job, given }).await.unwrap();
+    pool.handle
+        .submit(Submission::new(job, given))
+        .await
+        .unwrap();
     assert_eq!(pool.end(id).await.status, JobStatus::Completed);
     pool.shut_down().await;
 }
@@ -72,7 +75,7 @@ async fn a_request_that_kills_its_workers_is_not_tried_a_third_time() {
     assert_eq!(record.failure.unwrap().code, FailureCode::Quarantined);
     let job = pool.job(0, "crash");
     let given = Vec::new();
-    let again = pool.handle.submit(Submission { job, given }).await;
+    let again = pool.handle.submit(Submission::new(job, given)).await;
     assert!(
         matches!(again, Err(Rejection::Quarantined { .. })),
         "{again:?}"
@@ -195,14 +198,7 @@ async fn bundles_whose_workers_never_start_fail_their_jobs_by_name() {
         let mut pool = Pool::start_with(dir.path(), config, id).await;
         let job = pool.job(0, "anything");
         let name = job.id;
-        match pool
-            .handle
-            .submit(Submission {
-                job,
-                given: Vec::new(),
-            })
-            .await
-        {
+        match pool.handle.submit(Submission::new(job, Vec::new())).await {
             Ok(()) => {
                 let failure = pool.end(name).await.failure.unwrap();
                 assert_eq!(failure.code, FailureCode::ShapeUnavailable, "{id}");
@@ -266,13 +262,7 @@ async fn a_queue_that_is_full_says_so() {
     let mut pool = Pool::start_with(dir.path(), config, "good").await;
     let id = pool.submit(0, "slow").await;
     let job = pool.job(0, "anything");
-    let refused = pool
-        .handle
-        .submit(Submission {
-            job,
-            given: Vec::new(),
-        })
-        .await;
+    let refused = pool.handle.submit(Submission::new(job, Vec::new())).await;
     assert!(matches!(
         refused,
         Err(Rejection::QueueFull { limit: 1, .. })
@@ -325,10 +315,7 @@ async fn a_job_of_one_step_and_one_of_many_end_alike() {
         job.sampling.steps = Steps::new(steps).unwrap();
         let id = job.id;
         pool.handle
-            .submit(Submission {
-                job,
-                given: Vec::new(),
-            })
+            .submit(Submission::new(job, Vec::new()))
             .await
             .unwrap();
         assert_eq!(
@@ -380,7 +367,10 @@ async fn batch_work_waits_at_a_step_for_realtime_work_and_then_goes_on() {
     let (slow_id, urgent_id) = (slow.id, urgent.id);
     for job in [slow, urgent] {
         let given = Vec::new();
-        pool.handle.submit(Submission { job, given }).await.unwrap();
+        pool.handle
+            .submit(Submission::new(job, given))
+            .await
+            .unwrap();
         pool.until(slow_id, |progress| progress.step >= 2).await;
     }
     let urgent = pool.end(urgent_id).await;
@@ -436,7 +426,10 @@ async fn a_job_that_waits_too_long_fails_by_name() {
     let id = hurried.id;
     let given = Vec::new();
     let job = hurried;
-    pool.handle.submit(Submission { job, given }).await.unwrap();
+    pool.handle
+        .submit(Submission::new(job, given))
+        .await
+        .unwrap();
     let record = pool.end(id).await;
     assert_eq!(record.failure.unwrap().code, FailureCode::DeadlineExceeded);
     assert_eq!(pool.end(first).await.status, JobStatus::Completed);

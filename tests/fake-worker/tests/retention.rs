@@ -87,7 +87,7 @@ async fn a_full_disk_takes_no_job_and_says_so() {
     let mut pool = keeping(dir.path(), retention).await;
     let job = pool.job(0, "anything");
     let given = Vec::new();
-    let refused = pool.handle.submit(Submission { job, given }).await;
+    let refused = pool.handle.submit(Submission::new(job, given)).await;
     assert_eq!(refused, Err(Rejection::StorageFull));
     pool.shut_down().await;
 }

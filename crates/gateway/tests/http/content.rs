@@ -121,14 +121,14 @@ async fn a_file_that_vanished_is_the_servers_fault_and_no_path_leaks() {
 }
 
 #[tokio::test]
-async fn only_the_video_itself_is_a_variant() {
+async fn a_variant_that_there_is_not_is_refused() {
     let server = Server::new();
     let path = completed(&server).await;
     assert_eq!(
         server.get(&format!("{path}?variant=video")).await.status,
         200
     );
-    let answer = server.get(&format!("{path}?variant=thumbnail")).await;
+    let answer = server.get(&format!("{path}?variant=poster")).await;
     assert_eq!(answer.error(400, "invalid_value")["param"], "variant");
 }
 

@@ -38,10 +38,13 @@ async fn a_new_job_is_shown_as_openais_video_object() {
         "size": "64x64", "seconds": "2.125", "remixed_from_video_id": null, "error": null,
         "status_detail": "queued", "shape": "64x64@17f", "mode": "t2v", "fps": 8, "num_frames": 17,
         "seed": 5, "steps": 20, "step": 0, "stage": null, "queue_position": 2, "device": null,
-        "attempts": 1,
+        "attempts": 1, "extended_from_video_id": null, "eta": null, "sequence": 1, "download_url": null,
+        "timings": {
+            "queue": 0.0, "spawn": 0.0, "text": 0.0, "denoise": 0.0, "decode": 0.0, "encode": 0.0,
+        },
     });
     assert_eq!(video, expected);
-    assert_eq!(answer.header("openai-poll-after-ms"), "600");
+    assert_eq!(answer.header("openai-poll-after-ms"), "500");
 }
 
 #[tokio::test]
@@ -163,7 +166,10 @@ async fn bad_forms_are_named_and_never_reach_the_pool() {
 async fn a_second_image_is_refused() {
     let server = Server::new();
     let (content_type, body) = form(
-        &[("prompt", "a"), ("input_reference", "b")],
+        &[
+            ("prompt", "a"),
+            ("input_reference", "data:image/png;base64,YWJj"),
+        ],
         Some(("input_reference", &png())),
     );
     let answer = server.post(&content_type, body).await;

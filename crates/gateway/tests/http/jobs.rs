@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 async fn a_running_job_shows_what_the_board_knows() {
     let server = Server::new();
     let id = server.job().await;
-    server.pool.show(id, progress(JobStatus::InProgress, 10));
+    server.pool.change(id, progress(JobStatus::InProgress, 10));
     let answer = server.get(&format!("/v1/videos/{id}")).await;
     let video = answer.json();
     assert_eq!(video["status"], "in_progress");
@@ -21,17 +21,20 @@ async fn a_running_job_shows_what_the_board_knows() {
         (&video["device"], &video["queue_position"]),
         (&json!("cpu:0"), &Value::Null)
     );
-    assert_eq!(answer.header("openai-poll-after-ms"), "200");
+    assert_eq!(answer.header("openai-poll-after-ms"), "500");
 }
 
 #[tokio::test]
-async fn starting_and_encoding_are_in_progress_with_their_native_name_beside() {
+async fn a_job_is_in_progress_when_its_worker_has_begun_and_not_before() {
     let server = Server::new();
     let id = server.job().await;
-    for status in [JobStatus::Starting, JobStatus::Encoding] {
-        server.pool.show(id, progress(status, 20));
+    for (status, shown) in [
+        (JobStatus::Starting, "queued"),
+        (JobStatus::Encoding, "in_progress"),
+    ] {
+        server.pool.change(id, progress(status, 20));
         let video = server.get(&format!("/v1/videos/{id}")).await.json();
-        assert_eq!(video["status"], "in_progress");
+        assert_eq!(video["status"], shown);
         assert_eq!(video["status_detail"], status.as_str());
     }
 }
@@ -53,11 +56,10 @@ async fn a_completed_job_shows_when_and_needs_no_board() {
 }
 
 #[tokio::test]
-async fn a_terminal_row_beats_a_board_that_lags() {
+async fn a_failed_job_says_why() {
     let server = Server::new();
     let id = server.job().await;
     server.pool.fail(id).await;
-    server.pool.show(id, progress(JobStatus::InProgress, 3));
     let video = server.get(&format!("/v1/videos/{id}")).await.json();
     assert_eq!(video["status"], "failed");
     let error = json!({"code": "worker_lost", "message": "workers died under it"});

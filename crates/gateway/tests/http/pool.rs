@@ -1,9 +1,11 @@
 //! A pool without workers: it stores what it is given, and ends jobs when a test says so.
 
 use reel_artifacts::Store;
-use reel_domain::{Failure, FailureCode, JobId, JobStatus, Outcome, Rejection};
+use reel_domain::{Durations, Failure, FailureCode, Job, JobId, JobStatus, Outcome, Rejection};
 use reel_journal::{Ending, Journal, VideoMeta, WriteError};
-use reel_pool::{CancelError, DeleteError, JobBoard, JobProgress, PoolRequest, Submission};
+use reel_pool::{
+    CancelError, DeleteError, JobBoard, JobProgress, PoolOrder, PoolRequest, Submission,
+};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,6 +20,7 @@ pub(crate) struct TestPool {
     pub(crate) cancel_error: Mutex<Option<CancelError>>,
     pub(crate) submissions: Mutex<Vec<Submission>>,
     pub(crate) cancelled: Mutex<Vec<JobId>>,
+    pub(crate) orders: Mutex<Vec<PoolOrder>>,
 }
 
 impl TestPool {
@@ -30,6 +33,10 @@ impl TestPool {
                 }
                 PoolRequest::Cancel { id, answer } => answer.send(self.cancel(id).await).is_ok(),
                 PoolRequest::Delete { id, answer } => answer.send(self.delete(id).await).is_ok(),
+                PoolRequest::Order { order, answer } => {
+                    self.orders.lock().unwrap().push(order);
+                    answer.send(()).is_ok()
+                }
             };
         }
     }
@@ -39,10 +46,14 @@ impl TestPool {
             return Err(rejection);
         }
         let job = &submission.job;
-        written(|done| self.journal.insert(job, done))
-            .await
-            .unwrap();
-        self.board.publish(job.id, progress(JobStatus::Queued, 0));
+        let inserted = written(|done| match submission.idempotency.clone() {
+            Some(idempotency) => self.journal.insert_once(job, idempotency, done),
+            None => self.journal.insert(job, done),
+        });
+        if let Err(WriteError::Repeated { id, same }) = inserted.await {
+            return Err(Rejection::Repeated { id, same });
+        }
+        self.show(&Arc::new(job.clone()), progress(JobStatus::Queued, 0));
         self.submissions.lock().unwrap().push(submission);
         Ok(())
     }
@@ -67,8 +78,21 @@ impl TestPool {
         }
     }
 
-    pub(crate) fn show(&self, id: JobId, progress: JobProgress) {
-        self.board.publish(id, progress);
+    pub(crate) fn show(&self, job: &Arc<Job>, progress: JobProgress) {
+        self.board.publish(job, progress);
+    }
+
+    /// Shows a change of a job that is not over.
+    pub(crate) fn change(&self, id: JobId, progress: JobProgress) {
+        let (job, before) = self.board.get(id).unwrap();
+        let sequence = before.sequence + 1;
+        self.show(
+            &job,
+            JobProgress {
+                sequence,
+                ..progress
+            },
+        );
     }
 
     pub(crate) async fn complete(&self, id: JobId, bytes: &[u8]) {
@@ -103,11 +127,26 @@ impl TestPool {
             finished_at_ms: 1_800_000_000_999,
             video,
             expires_at_ms: Some(1_800_000_500_000),
+            sequence: 1_000,
+            device: Some("cpu:0".into()),
+            durations: Durations {
+                denoise_ms: 1_500,
+                ..Durations::default()
+            },
         };
         written(|done| self.journal.finish(id, 1, ending, done))
             .await
             .unwrap();
-        self.board.publish(id, progress(status, 0));
+        if let Some((job, _)) = self.board.get(id) {
+            let sequence = 1_000;
+            self.show(
+                &job,
+                JobProgress {
+                    sequence,
+                    ..progress(status, 0)
+                },
+            );
+        }
     }
 }
 
@@ -121,6 +160,7 @@ pub(crate) fn progress(status: JobStatus, step: u32) -> JobProgress {
         steps: 20,
         queue_position: (status == JobStatus::Queued).then_some(2),
         device: (status == JobStatus::InProgress).then(|| "cpu:0".into()),
+        durations: Durations::default(),
     }
 }
 

@@ -7,19 +7,24 @@ use axum::http::{HeaderMap, Request, StatusCode, header};
 use bytes::Bytes;
 use reel_artifacts::Store;
 use reel_domain::{BundleKey, Fps, Guidance, JobId, Mode, Prompt, Steps};
-use reel_gateway::{GatewayConfig, Parts, router};
+use reel_gateway::{GatewayConfig, Keys, Parts, routers};
 use reel_journal::Journal;
+use reel_keys::{SharedKeyRing, UrlSigner};
 use reel_pool::{
-    BundleState, Catalog, Defaults, JobBoard, ModelEntry, ModelState, PoolHandle, PoolState,
+    BundleState, Catalog, Defaults, Estimates, JobBoard, ModelEntry, ModelState, PoolHandle,
+    PoolState,
 };
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt;
 
 pub(crate) struct Server {
     pub(crate) router: Router,
+    pub(crate) admin: Router,
     pub(crate) pool: Arc<TestPool>,
     pub(crate) state: watch::Sender<Arc<PoolState>>,
     _directory: TempDir,
@@ -45,8 +50,10 @@ impl Server {
         let (state, watcher) = watch::channel(Arc::new(PoolState::default()));
         let pool = Arc::new(test_pool(journal, store.clone()));
         tokio::spawn(Arc::clone(&pool).run(inbox));
-        let router = router(Parts {
-            pool: PoolHandle::new(requests, watcher, Arc::clone(&pool.board)),
+        let estimates = Arc::new(Estimates::new(1));
+        let routers = routers(Parts {
+            pool: PoolHandle::new(requests, watcher, Arc::clone(&pool.board), estimates),
+            keys: keys(directory.path()),
             catalog: Arc::new(catalog()),
             reader,
             store,
@@ -54,7 +61,8 @@ impl Server {
             config,
         });
         Self {
-            router,
+            router: routers.public,
+            admin: routers.admin,
             pool,
             state,
             _directory: directory,
@@ -156,18 +164,31 @@ pub(crate) fn bundle(shape: &str, state: BundleState) -> ModelState {
         model: "tiny-shapes".parse().unwrap(),
         shape: shape.parse().unwrap(),
     };
-    ModelState { key, state }
+    ModelState {
+        key,
+        state,
+        extend_frames: Some(9),
+    }
+}
+
+fn keys(directory: &Path) -> Keys {
+    let path = directory.join("keys.toml");
+    Keys {
+        ring: SharedKeyRing::open(&path, Instant::now(), drop).unwrap(),
+        signer: UrlSigner::open(directory).unwrap(),
+    }
 }
 
 fn test_pool(journal: Journal, store: Store) -> TestPool {
     TestPool {
         journal,
         store,
-        board: Arc::new(JobBoard::default()),
+        board: Arc::new(JobBoard::new(0)),
         rejection: Mutex::default(),
         cancel_error: Mutex::default(),
         submissions: Mutex::default(),
         cancelled: Mutex::default(),
+        orders: Mutex::default(),
     }
 }
 

@@ -127,7 +127,7 @@ impl Pool {
         supervisor.restore(reader.unfinished().unwrap(), Instant::now());
         let next = u64::try_from(
             reader
-                .list(None, 100, reel_journal::Order::Descending)
+                .list(None, None, 100, reel_journal::Order::Descending)
                 .unwrap()
                 .records
                 .len(),
@@ -147,6 +147,7 @@ impl Pool {
                 id: bundle_id.into(),
                 dir: dir.join(shape).join(bundle_id),
                 modes: vec![Mode::T2v, Mode::I2v],
+                extend_frames: None,
                 weights_bytes: 0,
             };
             pool.control
@@ -172,6 +173,9 @@ impl Pool {
                 fps: Fps::new(8).unwrap(),
             },
             sharing: reel_domain::Sharing::default(),
+            origin: None,
+            callback: None,
+            trace: None,
             created_at_ms: 1,
         }
     }
@@ -193,6 +197,7 @@ impl Pool {
         self.handle
             .submit(Submission {
                 job,
+                idempotency: None,
                 given: Vec::new(),
             })
             .await
@@ -202,7 +207,7 @@ impl Pool {
 
     /// Waits until a job's progress satisfies a condition, or the job is terminal.
     pub(crate) async fn until(&self, id: JobId, wanted: impl Fn(&reel_pool::JobProgress) -> bool) {
-        let Some(mut watch) = self.handle.board().watch(id) else {
+        let Some((_, mut watch)) = self.handle.board().watch(id) else {
             return;
         };
         tokio::time::timeout(PATIENCE, watch.wait_for(|progress| wanted(progress)))

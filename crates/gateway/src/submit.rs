@@ -1,0 +1,143 @@
+//! From a request to a durable job: once, however often the request is sent.
+
+use crate::caller::{Arrival, Caller, now_ms};
+use crate::gateway::Gateway;
+use crate::intake::{self, Upload};
+use crate::respond::ApiError;
+use axum::extract::Request;
+use axum::http::HeaderMap;
+use reel_api::{Invalid, Stamp};
+use reel_domain::client::IdempotencyKeyError;
+use reel_domain::{Idempotency, IdempotencyKey, Job, JobId, Rejection, Seed, TraceParent};
+use reel_pool::Submission;
+use sha2::{Digest, Sha256};
+use tokio::sync::SemaphorePermit;
+use uuid::Uuid;
+
+/// What makes two requests one: OpenAI's SDKs send it with every try of a POST.
+const KEY_HEADER: &str = "idempotency-key";
+/// W3C Trace Context.
+const TRACE_HEADER: &str = "traceparent";
+
+/// A request for a video, whatever kind of video, that was read.
+pub(crate) struct Asked<'a> {
+    pub(crate) caller: Caller,
+    pub(crate) upload: Upload,
+    idempotency: Option<Idempotency>,
+    trace: Option<TraceParent>,
+    _place: SemaphorePermit<'a>,
+    _arrival: Arrival,
+}
+
+impl<'a> Asked<'a> {
+    /// Reads a request within the limits of its key, of the server and of its body.
+    pub(crate) async fn read(
+        gateway: &'a Gateway,
+        caller: Caller,
+        request: Request,
+    ) -> Result<Self, ApiError> {
+        let place = gateway.creates.try_acquire().map_err(|_| ApiError::Shed)?;
+        let living = gateway.pool.board().living_of(&caller.tenant);
+        let arrival = gateway.door.arrive(&caller, living)?;
+        let key = idempotency_key(request.headers())?;
+        let trace = trace(request.headers());
+        let path = request.uri().path().to_owned();
+        let upload = intake::read(request, &gateway.config).await?;
+        let idempotency = key.map(|key| Idempotency {
+            digest: digest(&path, &upload),
+            key,
+        });
+        Ok(Self {
+            caller,
+            upload,
+            idempotency,
+            trace,
+            _place: place,
+            _arrival: arrival,
+        })
+    }
+
+    /// The job that an earlier try of this request has become.
+    pub(crate) async fn earlier(&self, gateway: &Gateway) -> Result<Option<JobId>, ApiError> {
+        let Some(Idempotency { key, digest }) = self.idempotency.clone() else {
+            return Ok(None);
+        };
+        let tenant = self.caller.tenant.clone();
+        match gateway
+            .read(move |reader| reader.keyed(&tenant, &key))
+            .await?
+        {
+            Some((id, known)) if known == digest => Ok(Some(id)),
+            Some((id, _)) => Err(Rejection::Repeated { id, same: false }.into()),
+            None => Ok(None),
+        }
+    }
+
+    /// What the server adds to a request to make it a job.
+    pub(crate) fn stamp(&self, with_image: bool) -> Result<Stamp, ApiError> {
+        Ok(Stamp {
+            id: JobId::from_bytes(Uuid::now_v7().into_bytes()),
+            tenant: self.caller.tenant.clone(),
+            created_at_ms: now_ms(),
+            seed: random_seed()?,
+            with_image,
+            callback: self.caller.callback(),
+            trace: self.trace.clone(),
+        })
+    }
+
+    /// Hands the job to the pool. Returns the one that is durable: of two tries at the same moment, the first.
+    pub(crate) async fn submit(
+        self,
+        gateway: &Gateway,
+        job: Job,
+        given: Vec<u8>,
+    ) -> Result<JobId, ApiError> {
+        self.caller.check(&job)?;
+        let id = job.id;
+        let submission = Submission {
+            job,
+            idempotency: self.idempotency.clone(),
+            given,
+        };
+        match gateway.pool.submit(submission).await {
+            Ok(()) => Ok(id),
+            Err(Rejection::Repeated { id, same: true }) => Ok(id),
+            Err(rejection) => Err(rejection.into()),
+        }
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
+    let Some(value) = headers.get(KEY_HEADER) else {
+        return Ok(None);
+    };
+    let key = value.to_str().unwrap_or_default().parse();
+    key.map(Some).map_err(|error: IdempotencyKeyError| {
+        Invalid::value(KEY_HEADER, format!("`{KEY_HEADER}` {error}")).into()
+    })
+}
+
+/// A trace that cannot be read is none, as the standard says.
+fn trace(headers: &HeaderMap) -> Option<TraceParent> {
+    headers.get(TRACE_HEADER)?.to_str().ok()?.parse().ok()
+}
+
+/// Of everything that a request asks for, in one form.
+fn digest(path: &str, upload: &Upload) -> [u8; 32] {
+    let fields = upload.fields.canonical();
+    let image = upload.image.as_deref().unwrap_or_default();
+    let mut hasher = Sha256::new();
+    for part in [path.as_bytes(), fields.as_bytes(), image] {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+/// Thirty-two random bits: enough, and short enough to be copied by hand.
+fn random_seed() -> Result<Seed, ApiError> {
+    let [.., a, b, c, d] = Uuid::new_v4().into_bytes();
+    let seed = u32::from_be_bytes([a, b, c, d]);
+    Seed::new(seed.into()).map_err(|error| ApiError::Internal(error.to_string()))
+}
