@@ -154,8 +154,10 @@ fn is_left_over(workers: &BTreeMap<i32, String>, run: Option<&str>, pid: Pid, st
     })
 }
 
+/// The session of this process, in the same words as [`stat`]: 0 where its leader is in another pid namespace, as
+/// when a container is entered from outside (`getsid` may not say so: rustix takes 0 for impossible).
 fn own_session() -> i32 {
-    rustix::process::getsid(None).map_or(0, number)
+    stat(rustix::process::getpid()).map_or(0, |stat| stat.session)
 }
 
 const fn number(pid: Pid) -> i32 {
