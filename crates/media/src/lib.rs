@@ -5,6 +5,8 @@
 //! - [`decode_image`] reads PNG, JPEG and WebP with decoders written in safe Rust, under strict limits.
 #![forbid(unsafe_code)]
 
+mod clip;
+mod error;
 mod ffmpeg;
 mod image;
 mod tail;
@@ -13,4 +15,6 @@ pub use crate::image::{
     IMAGE_ALLOCATION_BYTES_MAX, IMAGE_BYTES_MAX, IMAGE_PIXELS_MAX, IMAGE_SIDE_PIXELS_MAX,
     ImageError, decode_image,
 };
-pub use ffmpeg::{ENCODE_DEADLINE, Encoder, Ffmpeg, MediaError};
+pub use clip::Clip;
+pub use error::MediaError;
+pub use ffmpeg::{ENCODE_DEADLINE, Encoder, Ffmpeg};
