@@ -1,8 +1,8 @@
 //! Runs of the ffmpeg program.
 
+use crate::child::{QUIET, REPORT, encoded, file, no_pipe, within, words};
 use crate::clip::Clip;
 use crate::error::MediaError;
-use crate::tail::read_tail;
 use reel_domain::Shape;
 use std::ffi::OsString;
 use std::fs::File;
@@ -24,11 +24,16 @@ pub const ENCODE_DEADLINE: Duration = Duration::from_secs(300);
 /// Variables that a child sees; everything else of our environment stays here.
 const ENVIRONMENT_KEPT: [&str; 2] = ["PATH", "LD_LIBRARY_PATH"];
 
-/// The ffmpeg program. Clones share the limit of children that run at once: one for each processor.
+/// Stills that are made at once. They are for viewers: however many ask, the jobs keep the processors.
+const STILLS_AT_ONCE_MAX: usize = 2;
+
+/// The ffmpeg program. Clones share the limits of children that run at once: one for each processor, and
+/// a few for stills.
 #[derive(Debug, Clone)]
 pub struct Ffmpeg {
     program: PathBuf,
-    places: Arc<Semaphore>,
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) still_places: Arc<Semaphore>,
 }
 
 impl Ffmpeg {
@@ -47,6 +52,7 @@ impl Ffmpeg {
             .map(|program| Self {
                 program,
                 places: Arc::new(Semaphore::new(places)),
+                still_places: Arc::new(Semaphore::new(STILLS_AT_ONCE_MAX)),
             })
             .map_err(MediaError::NotFound)
     }
@@ -70,7 +76,7 @@ impl Ffmpeg {
         // The semaphore is never closed.
         let _place = self.places.acquire().await.map_err(io::Error::other)?;
         let child = self.spawn(encode_arguments(clip, out), frames.into())?;
-        run(child, clip.frames()).await
+        within(ENCODE_DEADLINE, encoded(child, clip.frames())).await
     }
 
     /// Starts the encoding of a video whose frames will come later. Most of the time of a short encoding is the
@@ -92,7 +98,7 @@ impl Ffmpeg {
         })
     }
 
-    fn spawn(&self, arguments: Vec<OsString>, stdin: Stdio) -> io::Result<Child> {
+    pub(crate) fn spawn(&self, arguments: Vec<OsString>, stdin: Stdio) -> io::Result<Child> {
         let kept = ENVIRONMENT_KEPT
             .into_iter()
             .filter_map(|name| Some((name, std::env::var_os(name)?)));
@@ -127,7 +133,8 @@ impl Encoder {
         let frames = first_frame(frames, self.clip)?;
         let _place = self.places.acquire().await.map_err(io::Error::other)?;
         let stdin = self.child.stdin.take().ok_or_else(no_pipe)?;
-        let (fed, encoded) = tokio::join!(feed(frames, stdin), run(self.child, self.clip.frames()));
+        let encoding = within(ENCODE_DEADLINE, encoded(self.child, self.clip.frames()));
+        let (fed, encoded) = tokio::join!(feed(frames, stdin), encoding);
         // A child that gives up says why; that it also stopped reading is only a consequence.
         encoded?;
         Ok(fed?)
@@ -175,7 +182,8 @@ fn encode_arguments(clip: Clip, out: &Path) -> Vec<OsString> {
     let size = format!("{}x{}", shape.width(), shape.height());
     let (fps, count) = (clip.fps().value(), clip.frames());
     let text = [
-        "-hide_banner -nostdin -nostats -loglevel error -progress pipe:1 -y",
+        QUIET,
+        REPORT,
         // The input is described completely: nothing to probe.
         "-probesize 32 -analyzeduration 0 -f rawvideo -pixel_format rgb24",
         &format!("-video_size {size} -framerate {fps} -i pipe:0 -frames:v {count}"),
@@ -184,14 +192,10 @@ fn encode_arguments(clip: Clip, out: &Path) -> Vec<OsString> {
         "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv",
         "-c:v libx264 -preset veryfast -crf 16 -f mp4 -movflags +faststart",
     ];
-    let words = text.iter().flat_map(|line| line.split(' '));
-    let mut arguments: Vec<OsString> = words.map(OsString::from).collect();
+    let mut arguments = words(&text);
     arguments.push("-threads".into());
     arguments.push(threads(shape).into());
-    // The name may look like an option or a protocol: `file:` makes it a file.
-    let mut target = OsString::from("file:");
-    target.push(out);
-    arguments.push(target);
+    arguments.push(file(out));
     arguments
 }
 
@@ -203,45 +207,6 @@ fn threads(shape: Shape) -> &'static str {
     } else {
         "0"
     }
-}
-
-/// Waits, within the deadline, for a child that encodes this many frames.
-async fn run(child: Child, frames: u32) -> Result<(), MediaError> {
-    let report = tokio::time::timeout(ENCODE_DEADLINE, wait(child))
-        .await
-        .map_err(|_| MediaError::Deadline(ENCODE_DEADLINE))??;
-    match frames_encoded(&report) {
-        Some(count) if count == frames => Ok(()),
-        got => Err(MediaError::FrameCount {
-            expected: frames,
-            got,
-        }),
-    }
-}
-
-/// The progress report of a child that ended well.
-async fn wait(mut child: Child) -> Result<String, MediaError> {
-    let stdout = child.stdout.take().ok_or_else(no_pipe)?;
-    let stderr = child.stderr.take().ok_or_else(no_pipe)?;
-    let (report, stderr, status) = tokio::join!(read_tail(stdout), read_tail(stderr), child.wait());
-    let status = status?;
-    if status.success() {
-        Ok(report)
-    } else {
-        Err(MediaError::Failed { status, stderr })
-    }
-}
-
-fn no_pipe() -> io::Error {
-    io::Error::other("the child has no pipes")
-}
-
-/// The last `frame=N` of a progress report.
-fn frames_encoded(report: &str) -> Option<u32> {
-    let mut counts = report
-        .rsplit("; ")
-        .filter_map(|line| line.strip_prefix("frame="));
-    counts.next()?.trim().parse().ok()
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
