@@ -160,6 +160,20 @@ async fn a_video_can_go_on_again_and_again() {
 }
 
 #[tokio::test]
+async fn a_long_video_goes_on_with_a_short_one_though_they_were_encoded_by_many_threads_and_one() {
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("both.mp4");
+    let long = video(&ffmpeg, directory.path(), "320x240@80f", 24).await;
+    let short = video(&ffmpeg, directory.path(), "320x240@5f", 24).await;
+    for (first, second) in [(&long, &short), (&short, &long)] {
+        assert_eq!(ffmpeg.append(first, second, &out).await.unwrap(), 85);
+        assert_plays(&out, 85, 24);
+        assert!(decoded(&out) == in_order(&[first, second]));
+    }
+}
+
+#[tokio::test]
 async fn the_index_of_the_whole_lies_before_the_data() {
     let ffmpeg = Ffmpeg::locate(None).unwrap();
     let directory = tempfile::tempdir().unwrap();

@@ -11,6 +11,7 @@ use reel_media::{
 };
 use std::io::Write;
 use std::path::Path;
+use std::time::Instant;
 
 fn picture(path: &Path, format: ImageFormat) -> DynamicImage {
     let bytes = std::fs::read(path).unwrap();
@@ -176,4 +177,31 @@ async fn a_still_of_a_name_that_looks_like_an_option_or_a_protocol_is_a_file() {
     ffmpeg.spritesheet(&odd, &out).await.unwrap();
     assert!(out.exists());
     assert_eq!(decoded(&odd).len() as u64, shape("64x48@1f").video_bytes());
+}
+
+/// Not a promise, only numbers to look at: `cargo test -p reel-media --test stills -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "prints a measurement"]
+async fn the_time_of_stills_and_continuations() {
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out");
+    for key in ["64x64@17f", "768x512@121f", "320x240@1201f"] {
+        let video = video(&ffmpeg, directory.path(), key, 24).await;
+        let mut times = Vec::new();
+        let begin = Instant::now();
+        ffmpeg.thumbnail(&video, &out).await.unwrap();
+        times.push(("thumbnail", begin.elapsed()));
+        let begin = Instant::now();
+        ffmpeg.spritesheet(&video, &out).await.unwrap();
+        times.push(("spritesheet", begin.elapsed()));
+        let begin = Instant::now();
+        let last = ffmpeg.last_frames(&video, 9, shape(key)).await;
+        assert!(last.is_ok());
+        times.push(("last 9 frames", begin.elapsed()));
+        let begin = Instant::now();
+        ffmpeg.append(&video, &video, &out).await.unwrap();
+        times.push(("append", begin.elapsed()));
+        println!("{key}: {times:?}");
+    }
 }
