@@ -1,6 +1,7 @@
 //! A video that is being written.
 
 use crate::durable;
+use crate::variant::Variant;
 use reel_domain::AttemptId;
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -18,7 +19,7 @@ pub struct Staging {
     path: PathBuf,
 }
 
-/// A video that is complete and durable.
+/// A video or a still that is complete and durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// Its size.
@@ -29,13 +30,10 @@ pub struct Published {
 
 impl Staging {
     pub(crate) fn new(directory: &Path, attempt: AttemptId) -> Self {
-        // Two writers of one attempt (an encoder that came too late, say) never share a file.
-        static SERIAL: AtomicU64 = AtomicU64::new(0);
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}.{}.{serial}.mp4", attempt.job, attempt.number);
+        let name = format!("{}.{}", attempt.job, attempt.number);
         Self {
             attempt,
-            path: directory.join(name),
+            path: directory.join(staged_name(&name, Variant::Video)),
         }
     }
 
@@ -66,7 +64,14 @@ impl Drop for Staging {
     }
 }
 
-fn digest(mut file: File) -> io::Result<Published> {
+/// A name that no other writer has: two of one attempt (an encoder that came too late, say) never share a file.
+pub(crate) fn staged_name(of: &str, variant: Variant) -> String {
+    static SERIAL: AtomicU64 = AtomicU64::new(0);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    format!("{of}.{serial}.{}", variant.extension())
+}
+
+pub(crate) fn digest(mut file: File) -> io::Result<Published> {
     let mut hash = Sha256::new();
     let mut chunk = vec![0; HASH_CHUNK_BYTES];
     let mut bytes = 0;

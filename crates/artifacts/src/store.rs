@@ -2,13 +2,15 @@
 
 use crate::durable;
 use crate::staging::{Published, Staging};
+use crate::stills::remove_stills;
+use crate::variant::Still;
 use reel_domain::{AttemptId, JobId};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-const VIDEO_NAME: &str = "video.mp4";
+pub(crate) const VIDEO_NAME: &str = "video.mp4";
 const STAGING_NAME: &str = ".staging";
 const GIVEN_EXTENSION: &str = "rgb";
 
@@ -46,6 +48,8 @@ pub struct OpenVideo {
 pub struct Swept {
     /// Directories of videos.
     pub videos: usize,
+    /// Stills whose video is gone.
+    pub stills: usize,
     /// Files of given frames.
     pub given: usize,
 }
@@ -53,14 +57,17 @@ pub struct Swept {
 /// The files of all jobs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    directories: Arc<Directories>,
+    pub(crate) directories: Arc<Directories>,
 }
 
 #[derive(Debug)]
-struct Directories {
+pub(crate) struct Directories {
     videos: PathBuf,
-    staging: PathBuf,
+    pub(crate) staging: PathBuf,
     inputs: PathBuf,
+    /// Held while a video or a still appears or goes, so that no still is left beside a video that it is not of, or
+    /// beside none. Nothing long happens meanwhile: what is written is synced and hashed before.
+    moving: Mutex<()>,
 }
 
 impl Store {
@@ -74,6 +81,7 @@ impl Store {
             staging: videos.join(STAGING_NAME),
             inputs: data_dir.join("inputs"),
             videos,
+            moving: Mutex::new(()),
         };
         // Staging lies inside `artifacts`, so that a rename never crosses file systems.
         set_aside(&directories)?;
@@ -111,7 +119,8 @@ impl Store {
         Ok(staging)
     }
 
-    /// Makes a written video durable and visible. A video that an earlier attempt published is replaced.
+    /// Makes a written video durable and visible. A video that an earlier attempt published is replaced, and its stills
+    /// are gone before.
     ///
     /// # Errors
     /// When the disk refuses; then nothing is visible.
@@ -122,7 +131,9 @@ impl Store {
     pub fn publish(&self, staging: Staging) -> Result<Published, StoreError> {
         let published = staging.seal().map_err(failed("sync", staging.path()))?;
         let directory = self.video_directory(staging.attempt().job);
+        let _moving = self.moving();
         durable::create_private_dir(&directory).map_err(failed("create", &directory))?;
+        remove_stills(&directory, &Still::ALL)?;
         let path = directory.join(VIDEO_NAME);
         fs::rename(staging.path(), &path).map_err(failed("publish", &path))?;
         for path in [&directory, &self.directories.videos] {
@@ -165,6 +176,7 @@ impl Store {
     /// When the disk refuses; then some of it may be left.
     pub fn remove(&self, id: JobId) -> Result<(), StoreError> {
         let (video, given) = (self.video_directory(id), self.given_path(id));
+        let _moving = self.moving();
         if durable::remove_dir(&video).map_err(failed("remove", &video))? {
             let videos = &self.directories.videos;
             durable::sync_dir(videos).map_err(failed("sync", videos))?;
@@ -199,7 +211,8 @@ impl Store {
         }))
     }
 
-    /// Removes the files of every job that `known` denies. Names that are no job's are left alone.
+    /// Removes the files of every job that `known` denies, and stills without a video. Names that are no job's are left
+    /// alone.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -210,6 +223,8 @@ impl Store {
             if !known(id) {
                 durable::remove_dir(&path).map_err(failed("remove", &path))?;
                 swept.videos += 1;
+            } else {
+                swept.stills += self.remove_orphans(id)?;
             }
         }
         for (id, path) in entries(inputs)? {
@@ -222,7 +237,13 @@ impl Store {
         Ok(swept)
     }
 
-    fn video_directory(&self, id: JobId) -> PathBuf {
+    pub(crate) fn moving(&self) -> MutexGuard<'_, ()> {
+        // It guards names on the disk, which nobody finds half done in memory.
+        let moving = &self.directories.moving;
+        moving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn video_directory(&self, id: JobId) -> PathBuf {
         self.directories.videos.join(id.to_string())
     }
 
@@ -274,7 +295,7 @@ fn entries(directory: &Path) -> Result<Vec<(JobId, PathBuf)>, StoreError> {
     Ok(entries)
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError {
         action,
         path: path.into(),

@@ -1,14 +1,16 @@
 //! Runs of the ffmpeg program.
 
-use crate::tail::read_tail;
-use reel_domain::{Fps, Shape};
+use crate::child::{QUIET, REPORT, encoded, file, no_pipe, within, words};
+use crate::clip::Clip;
+use crate::error::MediaError;
+use reel_domain::Shape;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io::{self, Seek, SeekFrom};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -22,54 +24,16 @@ pub const ENCODE_DEADLINE: Duration = Duration::from_secs(300);
 /// Variables that a child sees; everything else of our environment stays here.
 const ENVIRONMENT_KEPT: [&str; 2] = ["PATH", "LD_LIBRARY_PATH"];
 
-/// Why there is no video.
-#[derive(Debug, thiserror::Error)]
-pub enum MediaError {
-    /// There is no such program.
-    #[error("ffmpeg is not {0}: install it (apt-get install ffmpeg) or give its path")]
-    NotFound(String),
-    /// 4:2:0 video halves both sides.
-    #[error("{0} has an odd side, which 4:2:0 video cannot have")]
-    OddSide(Shape),
-    /// The frames are not those of the shape.
-    #[error("the frames have {got} bytes, {shape} needs {expected}")]
-    FrameBytes {
-        /// The shape.
-        shape: Shape,
-        /// What it needs.
-        expected: u64,
-        /// What came.
-        got: u64,
-    },
-    /// The child could not be started or waited for.
-    #[error("ffmpeg could not be run: {0}")]
-    Io(#[from] io::Error),
-    /// It ran too long.
-    #[error("ffmpeg did not end within {} s", .0.as_secs())]
-    Deadline(Duration),
-    /// It gave up.
-    #[error("ffmpeg ended with {status}: {stderr}")]
-    Failed {
-        /// How it ended.
-        status: ExitStatus,
-        /// The end of what it said.
-        stderr: String,
-    },
-    /// It said that all is well, but did not encode every frame.
-    #[error("ffmpeg encoded {got:?} frames instead of {expected}")]
-    FrameCount {
-        /// What the shape demands.
-        expected: u32,
-        /// What it reported.
-        got: Option<u32>,
-    },
-}
+/// Stills that are made at once. They are for viewers: however many ask, the jobs keep the processors.
+const STILLS_AT_ONCE_MAX: usize = 2;
 
-/// The ffmpeg program. Clones share the limit of children that run at once: one for each processor.
+/// The ffmpeg program. Clones share the limits of children that run at once: one for each processor, and
+/// a few for stills.
 #[derive(Debug, Clone)]
 pub struct Ffmpeg {
     program: PathBuf,
-    places: Arc<Semaphore>,
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) still_places: Arc<Semaphore>,
 }
 
 impl Ffmpeg {
@@ -88,6 +52,7 @@ impl Ffmpeg {
             .map(|program| Self {
                 program,
                 places: Arc::new(Semaphore::new(places)),
+                still_places: Arc::new(Semaphore::new(STILLS_AT_ONCE_MAX)),
             })
             .map_err(MediaError::NotFound)
     }
@@ -98,28 +63,20 @@ impl Ffmpeg {
         &self.program
     }
 
-    /// Encodes a file of frames (RGB, 8 bit, `[frames, height, width, 3]`) into an MP4 at `out`: H.264, 4:2:0,
-    /// BT.709, index before the data. Nothing of value is at `out` after an error.
+    /// Encodes the frames of a clip from their file (RGB, 8 bit, `[frames, height, width, 3]`) into an MP4 at `out`:
+    /// H.264, 4:2:0, BT.709, index before the data. Nothing of value is at `out` after an error.
     ///
     /// Waits while as many children run as there are processors: more of them would only take each other's time
     /// and memory. Dropping the future kills the child.
     ///
     /// # Errors
     /// See [`MediaError`].
-    pub async fn encode(
-        &self,
-        mut frames: File,
-        shape: Shape,
-        fps: Fps,
-        out: &Path,
-    ) -> Result<(), MediaError> {
-        check_frames(&frames, shape)?;
-        // Whoever wrote the file shares its position.
-        frames.rewind()?;
+    pub async fn encode(&self, frames: File, clip: Clip, out: &Path) -> Result<(), MediaError> {
+        let frames = first_frame(frames, clip)?;
         // The semaphore is never closed.
         let _place = self.places.acquire().await.map_err(io::Error::other)?;
-        let child = self.spawn(encode_arguments(shape, fps, out), frames.into())?;
-        run(child, shape).await
+        let child = self.spawn(encode_arguments(clip, out), frames.into())?;
+        within(ENCODE_DEADLINE, encoded(child, clip.frames())).await
     }
 
     /// Starts the encoding of a video whose frames will come later. Most of the time of a short encoding is the
@@ -131,17 +88,17 @@ impl Ffmpeg {
     ///
     /// # Errors
     /// [`MediaError::OddSide`], or when the child cannot be started.
-    pub fn prepare(&self, shape: Shape, fps: Fps, out: &Path) -> Result<Encoder, MediaError> {
-        refuse_odd(shape)?;
-        let child = self.spawn(encode_arguments(shape, fps, out), Stdio::piped())?;
+    pub fn prepare(&self, clip: Clip, out: &Path) -> Result<Encoder, MediaError> {
+        refuse_odd(clip.shape())?;
+        let child = self.spawn(encode_arguments(clip, out), Stdio::piped())?;
         Ok(Encoder {
             child,
-            shape,
+            clip,
             places: Arc::clone(&self.places),
         })
     }
 
-    fn spawn(&self, arguments: Vec<OsString>, stdin: Stdio) -> io::Result<Child> {
+    pub(crate) fn spawn(&self, arguments: Vec<OsString>, stdin: Stdio) -> io::Result<Child> {
         let kept = ENVIRONMENT_KEPT
             .into_iter()
             .filter_map(|name| Some((name, std::env::var_os(name)?)));
@@ -163,7 +120,7 @@ impl Ffmpeg {
 #[derive(Debug)]
 pub struct Encoder {
     child: Child,
-    shape: Shape,
+    clip: Clip,
     places: Arc<Semaphore>,
 }
 
@@ -172,12 +129,12 @@ impl Encoder {
     ///
     /// # Errors
     /// See [`MediaError`].
-    pub async fn encode(mut self, mut frames: File) -> Result<(), MediaError> {
-        check_frames(&frames, self.shape)?;
-        frames.rewind()?;
+    pub async fn encode(mut self, frames: File) -> Result<(), MediaError> {
+        let frames = first_frame(frames, self.clip)?;
         let _place = self.places.acquire().await.map_err(io::Error::other)?;
         let stdin = self.child.stdin.take().ok_or_else(no_pipe)?;
-        let (fed, encoded) = tokio::join!(feed(frames, stdin), run(self.child, self.shape));
+        let encoding = within(ENCODE_DEADLINE, encoded(self.child, self.clip.frames()));
+        let (fed, encoded) = tokio::join!(feed(frames, stdin), encoding);
         // A child that gives up says why; that it also stopped reading is only a consequence.
         encoded?;
         Ok(fed?)
@@ -203,7 +160,9 @@ fn refuse_odd(shape: Shape) -> Result<(), MediaError> {
     Ok(())
 }
 
-fn check_frames(frames: &File, shape: Shape) -> Result<(), MediaError> {
+/// The file at the first frame of the clip, if it is a file of the clip's shape.
+fn first_frame(mut frames: File, clip: Clip) -> Result<File, MediaError> {
+    let shape = clip.shape();
     refuse_odd(shape)?;
     let (expected, got) = (shape.video_bytes(), frames.metadata()?.len());
     if got != expected {
@@ -213,15 +172,18 @@ fn check_frames(frames: &File, shape: Shape) -> Result<(), MediaError> {
             got,
         });
     }
-    Ok(())
+    // Whoever wrote the file shares its position.
+    frames.seek(SeekFrom::Start(clip.offset()))?;
+    Ok(frames)
 }
 
-fn encode_arguments(shape: Shape, fps: Fps, out: &Path) -> Vec<OsString> {
+fn encode_arguments(clip: Clip, out: &Path) -> Vec<OsString> {
+    let shape = clip.shape();
     let size = format!("{}x{}", shape.width(), shape.height());
-    let fps = fps.value().to_string();
-    let count = shape.frames().to_string();
+    let (fps, count) = (clip.fps().value(), clip.frames());
     let text = [
-        "-hide_banner -nostdin -nostats -loglevel error -progress pipe:1 -y",
+        QUIET,
+        REPORT,
         // The input is described completely: nothing to probe.
         "-probesize 32 -analyzeduration 0 -f rawvideo -pixel_format rgb24",
         &format!("-video_size {size} -framerate {fps} -i pipe:0 -frames:v {count}"),
@@ -230,14 +192,10 @@ fn encode_arguments(shape: Shape, fps: Fps, out: &Path) -> Vec<OsString> {
         "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv",
         "-c:v libx264 -preset veryfast -crf 16 -f mp4 -movflags +faststart",
     ];
-    let words = text.iter().flat_map(|line| line.split(' '));
-    let mut arguments: Vec<OsString> = words.map(OsString::from).collect();
+    let mut arguments = words(&text);
     arguments.push("-threads".into());
     arguments.push(threads(shape).into());
-    // The name may look like an option or a protocol: `file:` makes it a file.
-    let mut target = OsString::from("file:");
-    target.push(out);
-    arguments.push(target);
+    arguments.push(file(out));
     arguments
 }
 
@@ -249,45 +207,6 @@ fn threads(shape: Shape) -> &'static str {
     } else {
         "0"
     }
-}
-
-/// Waits, within the deadline, for a child that encodes every frame of the shape.
-async fn run(child: Child, shape: Shape) -> Result<(), MediaError> {
-    let report = tokio::time::timeout(ENCODE_DEADLINE, wait(child))
-        .await
-        .map_err(|_| MediaError::Deadline(ENCODE_DEADLINE))??;
-    match frames_encoded(&report) {
-        Some(count) if count == shape.frames() => Ok(()),
-        got => Err(MediaError::FrameCount {
-            expected: shape.frames(),
-            got,
-        }),
-    }
-}
-
-/// The progress report of a child that ended well.
-async fn wait(mut child: Child) -> Result<String, MediaError> {
-    let stdout = child.stdout.take().ok_or_else(no_pipe)?;
-    let stderr = child.stderr.take().ok_or_else(no_pipe)?;
-    let (report, stderr, status) = tokio::join!(read_tail(stdout), read_tail(stderr), child.wait());
-    let status = status?;
-    if status.success() {
-        Ok(report)
-    } else {
-        Err(MediaError::Failed { status, stderr })
-    }
-}
-
-fn no_pipe() -> io::Error {
-    io::Error::other("the child has no pipes")
-}
-
-/// The last `frame=N` of a progress report.
-fn frames_encoded(report: &str) -> Option<u32> {
-    let mut counts = report
-        .rsplit("; ")
-        .filter_map(|line| line.strip_prefix("frame="));
-    counts.next()?.trim().parse().ok()
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {

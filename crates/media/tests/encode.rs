@@ -1,21 +1,16 @@
 //! Real frames through the real ffmpeg, looked at with ffprobe.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
-use reel_domain::{Fps, Shape};
-use reel_media::{Ffmpeg, MediaError};
+mod footage;
+
+use footage::{fps, probe, shape};
+use reel_domain::Shape;
+use reel_media::{Clip, Ffmpeg, MediaError};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-
-fn shape(key: &str) -> Shape {
-    key.parse().unwrap()
-}
-
-fn fps(value: u32) -> Fps {
-    Fps::new(value).unwrap()
-}
 
 /// A file that holds frames of one colour, each a little brighter than the one before.
 fn frames(shape: Shape) -> File {
@@ -26,16 +21,6 @@ fn frames(shape: Shape) -> File {
         file.write_all(&[red, 30, 60].repeat(pixels)).unwrap();
     }
     file
-}
-
-fn probe(path: &Path, entries: &str) -> String {
-    let output = Command::new("ffprobe")
-        .args(["-v", "error", "-count_frames", "-select_streams", "v:0"])
-        .args(["-show_entries", entries, "-of", "csv=p=0"])
-        .arg(path)
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 fn first_pixel(path: &Path) -> [u8; 3] {
@@ -61,7 +46,7 @@ async fn a_video_has_exactly_the_frames_rate_and_format_asked_for() {
         let shape = shape(key);
         let out = directory.path().join(format!("{key}.mp4"));
         ffmpeg
-            .encode(frames(shape), shape, fps(rate), &out)
+            .encode(frames(shape), Clip::new(shape, fps(rate)), &out)
             .await
             .unwrap();
         let entries =
@@ -83,7 +68,7 @@ async fn the_index_lies_before_the_data() {
     let out = directory.path().join("video.mp4");
     let shape = shape("64x64@17f");
     ffmpeg
-        .encode(frames(shape), shape, fps(8), &out)
+        .encode(frames(shape), Clip::new(shape, fps(8)), &out)
         .await
         .unwrap();
     let bytes = std::fs::read(&out).unwrap();
@@ -101,10 +86,10 @@ async fn an_encoder_prepared_ahead_makes_the_same_file() {
     );
     let shape = shape("64x64@17f");
     ffmpeg
-        .encode(frames(shape), shape, fps(8), &at_once)
+        .encode(frames(shape), Clip::new(shape, fps(8)), &at_once)
         .await
         .unwrap();
-    let encoder = ffmpeg.prepare(shape, fps(8), &ahead).unwrap();
+    let encoder = ffmpeg.prepare(Clip::new(shape, fps(8)), &ahead).unwrap();
     encoder.encode(frames(shape)).await.unwrap();
     assert_eq!(
         std::fs::read(at_once).unwrap(),
@@ -113,11 +98,41 @@ async fn an_encoder_prepared_ahead_makes_the_same_file() {
 }
 
 #[tokio::test]
+async fn the_first_frames_are_left_out_and_no_other_is() {
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let shape = shape("64x48@17f");
+    let whole = Clip::new(shape, fps(8));
+    for left_out in [0, 1, 5, 16] {
+        let clip = whole.without_first(left_out).unwrap();
+        let at_once = directory.path().join("at once.mp4");
+        let ahead = directory.path().join("ahead.mp4");
+        let grey = || footage::frames(shape);
+        ffmpeg.encode(grey(), clip, &at_once).await.unwrap();
+        let encoder = ffmpeg.prepare(clip, &ahead).unwrap();
+        encoder.encode(grey()).await.unwrap();
+        let entries = "stream=start_pts,nb_read_frames,duration";
+        assert_eq!(probe(&at_once, entries), probe(&ahead, entries));
+        for out in [at_once, ahead] {
+            let greys = footage::greys(&footage::decoded(&out), shape);
+            footage::assert_greys(&greys, left_out..17);
+        }
+    }
+}
+
+#[test]
+fn a_clip_without_frames_is_refused() {
+    let clip = Clip::new(shape("64x48@17f"), fps(8));
+    let error = clip.without_first(17).unwrap_err().to_string();
+    assert_eq!(error, "64x48@17f without its first 17 frames has none left");
+}
+
+#[tokio::test]
 async fn a_prepared_encoder_that_gives_up_says_why() {
     let ffmpeg = Ffmpeg::locate(None).unwrap();
     let shape = shape("640x480@33f");
     let encoder = ffmpeg
-        .prepare(shape, fps(8), Path::new("/nowhere/at/all.mp4"))
+        .prepare(Clip::new(shape, fps(8)), Path::new("/nowhere/at/all.mp4"))
         .unwrap();
     let error = encoder.encode(frames(shape)).await.unwrap_err();
     assert!(error.to_string().contains("No such file"), "{error}");
@@ -130,7 +145,7 @@ async fn colours_survive() {
     let out = directory.path().join("video.mp4");
     let shape = shape("64x64@17f");
     ffmpeg
-        .encode(frames(shape), shape, fps(8), &out)
+        .encode(frames(shape), Clip::new(shape, fps(8)), &out)
         .await
         .unwrap();
     for (got, expected) in first_pixel(&out).into_iter().zip([100_u8, 30, 60]) {
@@ -145,7 +160,7 @@ async fn a_name_that_looks_like_an_option_or_a_protocol_is_a_file() {
     let out = directory.path().join("-http:%03d.mp4");
     let shape = shape("64x64@17f");
     ffmpeg
-        .encode(frames(shape), shape, fps(8), &out)
+        .encode(frames(shape), Clip::new(shape, fps(8)), &out)
         .await
         .unwrap();
     assert!(out.exists());
@@ -156,7 +171,11 @@ async fn frames_that_do_not_fill_the_shape_are_refused() {
     let ffmpeg = Ffmpeg::locate(None).unwrap();
     let short = frames(shape("64x64@16f"));
     let refused = ffmpeg
-        .encode(short, shape("64x64@17f"), fps(8), Path::new("/nowhere"))
+        .encode(
+            short,
+            Clip::new(shape("64x64@17f"), fps(8)),
+            Path::new("/nowhere"),
+        )
         .await;
     assert!(matches!(
         refused,
@@ -173,7 +192,7 @@ async fn odd_sides_are_refused() {
     let ffmpeg = Ffmpeg::locate(None).unwrap();
     let odd = shape("63x64@1f");
     let refused = ffmpeg
-        .encode(frames(odd), odd, fps(8), Path::new("/nowhere"))
+        .encode(frames(odd), Clip::new(odd, fps(8)), Path::new("/nowhere"))
         .await;
     assert!(matches!(refused, Err(MediaError::OddSide(_))));
 }
@@ -184,7 +203,7 @@ async fn what_ffmpeg_said_is_in_the_error() {
     let shape = shape("64x64@1f");
     let out = Path::new("/nowhere/at/all.mp4");
     let error = ffmpeg
-        .encode(frames(shape), shape, fps(8), out)
+        .encode(frames(shape), Clip::new(shape, fps(8)), out)
         .await
         .unwrap_err();
     assert!(matches!(error, MediaError::Failed { .. }));
@@ -196,7 +215,11 @@ async fn a_program_that_claims_success_without_encoding_is_not_believed() {
     let liar = Ffmpeg::locate(Some(Path::new("/bin/true"))).unwrap();
     let shape = shape("64x64@1f");
     let refused = liar
-        .encode(frames(shape), shape, fps(8), Path::new("/nowhere"))
+        .encode(
+            frames(shape),
+            Clip::new(shape, fps(8)),
+            Path::new("/nowhere"),
+        )
         .await;
     assert!(matches!(
         refused,
@@ -225,9 +248,12 @@ async fn the_time_of_a_small_encoding() {
     for _ in 0..15 {
         let input = frames(shape);
         let begin = Instant::now();
-        ffmpeg.encode(input, shape, fps(8), &out).await.unwrap();
+        ffmpeg
+            .encode(input, Clip::new(shape, fps(8)), &out)
+            .await
+            .unwrap();
         at_once.push(begin.elapsed());
-        let encoder = ffmpeg.prepare(shape, fps(8), &out).unwrap();
+        let encoder = ffmpeg.prepare(Clip::new(shape, fps(8)), &out).unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
         let begin = Instant::now();
         encoder.encode(frames(shape)).await.unwrap();

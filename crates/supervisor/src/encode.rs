@@ -6,7 +6,7 @@
 use reel_artifacts::{Staging, Store, StoreError};
 use reel_domain::{AttemptId, Failure, FailureCode, Fps, Shape};
 use reel_journal::VideoMeta;
-use reel_media::{Encoder, Ffmpeg};
+use reel_media::{Clip, Encoder, Ffmpeg};
 use reel_protocol::Pixels;
 use std::fs::File;
 
@@ -40,7 +40,7 @@ pub(crate) async fn prepare(
     let stage = store.clone();
     let staging = blocking(move || stage.stage(attempt.job, attempt.number)).await?;
     let encoder = ffmpeg
-        .prepare(shape, fps, staging.path())
+        .prepare(Clip::new(shape, fps), staging.path())
         .map_err(|error| failed(attempt, &error, &store))?;
     Ok(Prepared { encoder, staging })
 }
@@ -70,7 +70,9 @@ pub(crate) async fn publish_video(
         None => {
             let stage = store.clone();
             let staging = blocking(move || stage.stage(attempt.job, attempt.number)).await?;
-            let encoded = ffmpeg.encode(frames, shape, fps, staging.path()).await;
+            let encoded = ffmpeg
+                .encode(frames, Clip::new(shape, fps), staging.path())
+                .await;
             encoded.map_err(|error| failed(attempt, &error, &store))?;
             staging
         }
