@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq::http::{Response, header};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 use url::Host;
@@ -66,7 +67,13 @@ impl Status {
 pub struct Outbound {
     resolver: Arc<dyn Resolve>,
     limits: Limits,
+    roots: RootCerts,
 }
+
+/// No certificates of an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no certificate in PEM form (-----BEGIN CERTIFICATE-----), or one that is damaged")]
+pub struct RootsError;
 
 impl Default for Outbound {
     fn default() -> Self {
@@ -107,10 +114,34 @@ impl Deadline {
 }
 
 impl Outbound {
-    /// Finds addresses by `resolver`.
+    /// Finds addresses by `resolver`, and trusts the authorities that browsers trust.
     #[must_use]
     pub fn new(resolver: Arc<dyn Resolve>, limits: Limits) -> Self {
-        Self { resolver, limits }
+        Self {
+            resolver,
+            limits,
+            roots: RootCerts::WebPki,
+        }
+    }
+
+    /// Trusts these authorities, and no others: an operator's own, for example.
+    ///
+    /// # Errors
+    /// When the text holds no certificate.
+    pub fn trusting(self, certificates_pem: &[u8]) -> Result<Self, RootsError> {
+        let certificates = parse_pem(certificates_pem).filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+            Ok(_) => None,
+            Err(_) => Some(Err(RootsError)),
+        });
+        let certificates = certificates.collect::<Result<Vec<_>, _>>()?;
+        if certificates.is_empty() {
+            return Err(RootsError);
+        }
+        Ok(Self {
+            roots: RootCerts::new_with_certs(&certificates),
+            ..self
+        })
     }
 
     /// The file at `url`, if it has at most `most_bytes`. Redirects are followed where the policy allows it.
@@ -186,6 +217,7 @@ impl Outbound {
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
+            .tls_config(TlsConfig::builder().root_certs(self.roots.clone()).build())
             .max_idle_connections(0)
             .user_agent(USER_AGENT)
             .accept_encoding("identity")

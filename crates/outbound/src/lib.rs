@@ -24,7 +24,7 @@ pub mod policy;
 pub mod resolve;
 pub mod standard_webhooks;
 
-pub use client::{Limits, Outbound, Status};
+pub use client::{Limits, Outbound, RootsError, Status};
 pub use error::FetchError;
 pub use policy::{HostPattern, Hosts, Schemes, UrlPolicy};
 pub use resolve::{Resolve, SystemResolver};
