@@ -9,6 +9,7 @@ mod check;
 mod comparison;
 mod config;
 mod generate;
+mod image_decoder;
 mod incident;
 mod operator;
 mod output;
@@ -61,6 +62,9 @@ enum Command {
     Incident(incident::IncidentArgs),
     /// Decide a recorded run again, or otherwise
     Replay(replay::ReplayArgs),
+    /// Decode one image from standard input; the server starts it
+    #[command(name = reel_media::IMAGE_DECODER, hide = true)]
+    ImageDecoder(image_decoder::ImageDecoderArgs),
 }
 
 /// What overrides the configuration file.
@@ -175,7 +179,7 @@ impl ServeArgs {
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", explain(&error));
             let usage = error.is::<config::ConfigError>() || error.is::<startup::UsageError>();
@@ -184,8 +188,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
-    match command {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let done = match command {
         Command::Serve(args) => {
             let config = args.clone().load()?;
             let log = start_log(&config)?;
@@ -201,7 +205,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Simulate(args) => simulate::run_command(&args),
         Command::Incident(args) => incident::run_command(args),
         Command::Replay(args) => replay::run_command(&args),
-    }
+        Command::ImageDecoder(args) => return Ok(image_decoder::run(&args)),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// The error and its causes. Many say their cause themselves: nothing is said twice.

@@ -16,6 +16,9 @@ pub const IMAGE_SIDE_PIXELS_MAX: u32 = 16_384;
 pub const IMAGE_PIXELS_MAX: u64 = 50_000_000;
 /// Most memory that decoding one image may take, besides the decoded pixels.
 pub const IMAGE_ALLOCATION_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Most memory of a process that decodes one image: the decoded pixels twice while they are turned upright (8 bytes
+/// each where they have 16 bit a channel), what decoding takes besides, the file, the frame and the program.
+pub const IMAGE_DECODE_MEMORY_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 
 /// Why an image was refused. The message is what the client reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +52,20 @@ pub enum ImageError {
     /// It is damaged, truncated, or of a kind that no decoder here knows.
     #[error("the image cannot be decoded: {0}")]
     Undecodable(String),
+    /// Its decoder reached a limit of time or memory.
+    #[error(
+        "the image takes too much time or memory to decode; a smaller one, or one with 8 bit a channel, takes less"
+    )]
+    TooExpensive,
+    /// Its decoder crashed, or did what it may not.
+    #[error("the image makes its decoder fail; save it again as PNG or JPEG")]
+    DecoderFailed,
+    /// No decoder could be run, which is not the image's fault. The cause is for the operator.
+    #[error("images cannot be decoded at the moment; try again later")]
+    DecoderUnavailable {
+        /// What went wrong.
+        cause: String,
+    },
 }
 
 /// Decodes a PNG, JPEG or WebP image into one frame of `shape`: RGB, 8 bit, `[height, width, 3]`.
@@ -63,7 +80,10 @@ pub fn decode_image(bytes: &[u8], shape: Shape) -> Result<Vec<u8>, ImageError> {
     let orientation = decoder.orientation().map_err(undecodable)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
     image.apply_orientation(orientation);
-    Ok(fit(&over_black(&image), shape).into_raw())
+    let opaque = over_black(&image);
+    // Scaling takes memory of its own.
+    drop(image);
+    Ok(fit(&opaque, shape).into_raw())
 }
 
 /// Cuts before it scales: the other way round, a line of pixels would become a picture of gigabytes.
@@ -86,15 +106,19 @@ fn centre_cut((width, height): (u32, u32), shape: Shape) -> [u32; 2] {
 
 /// A decoder that has read the header, and whose header is acceptable.
 fn open(bytes: &[u8]) -> Result<Box<dyn ImageDecoder + '_>, ImageError> {
-    match bytes.len() {
-        0 => return Err(ImageError::Empty),
-        bytes if bytes > IMAGE_BYTES_MAX => return Err(ImageError::TooManyBytes { bytes }),
-        _ => {}
-    }
+    check_size(bytes)?;
     let mut decoder = decoder(bytes)?;
     refuse_large(decoder.dimensions())?;
     decoder.set_limits(limits()).map_err(undecodable)?;
     Ok(decoder)
+}
+
+pub(crate) fn check_size(bytes: &[u8]) -> Result<(), ImageError> {
+    match bytes.len() {
+        0 => Err(ImageError::Empty),
+        bytes if bytes > IMAGE_BYTES_MAX => Err(ImageError::TooManyBytes { bytes }),
+        _ => Ok(()),
+    }
 }
 
 fn decoder(bytes: &[u8]) -> Result<Box<dyn ImageDecoder + '_>, ImageError> {
@@ -161,5 +185,6 @@ fn scaled(value: u8, alpha: u8) -> u8 {
 }
 
 fn undecodable(error: image::ImageError) -> ImageError {
-    ImageError::Undecodable(error.to_string())
+    // Some explanations end with a line break.
+    ImageError::Undecodable(error.to_string().trim().to_owned())
 }
