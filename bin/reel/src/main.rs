@@ -10,6 +10,7 @@ mod comparison;
 mod config;
 mod generate;
 mod incident;
+mod key;
 mod operator;
 mod output;
 mod plan;
@@ -59,6 +60,8 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Look at deaths of workers
     Incident(incident::IncidentArgs),
+    /// Make, list and revoke API keys
+    Key(key::KeyArgs),
     /// Decide a recorded run again, or otherwise
     Replay(replay::ReplayArgs),
 }
@@ -200,6 +203,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Plan(args) => plan::run(&args.load()?, &args.sample),
         Command::Simulate(args) => simulate::run_command(&args),
         Command::Incident(args) => incident::run_command(args),
+        Command::Key(args) => key::run_command(args),
         Command::Replay(args) => replay::run_command(&args),
     }
 }
