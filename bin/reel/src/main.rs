@@ -11,6 +11,7 @@ mod config;
 mod generate;
 mod image_decoder;
 mod incident;
+mod key;
 mod operator;
 mod output;
 mod plan;
@@ -60,6 +61,8 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Look at deaths of workers
     Incident(incident::IncidentArgs),
+    /// Make, list and revoke API keys
+    Key(key::KeyArgs),
     /// Decide a recorded run again, or otherwise
     Replay(replay::ReplayArgs),
     /// Decode one image from standard input; the server starts it
@@ -204,6 +207,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plan(args) => plan::run(&args.load()?, &args.sample),
         Command::Simulate(args) => simulate::run_command(&args),
         Command::Incident(args) => incident::run_command(args),
+        Command::Key(args) => key::run_command(args),
         Command::Replay(args) => replay::run_command(&args),
         Command::ImageDecoder(args) => return Ok(image_decoder::run(&args)),
     };
