@@ -30,7 +30,7 @@ use std::io;
 /// The newest version whose rights are known here.
 const KNOWN: ABI = ABI::V6;
 
-/// Calls of which any use is harmless: memory that is given back, waiting, ending, the clock, chance.
+/// Calls of which any use is harmless: memory up to the limit, waiting, ending, the clock, chance.
 const FREE_CALLS: [i64; 16] = [
     libc::SYS_brk,
     libc::SYS_clock_gettime,
