@@ -7,7 +7,8 @@ use reel_domain::JobStatus;
 use reel_gateway::Keys;
 use reel_journal::{JobRecord, Journal, Order, Reader};
 use reel_keys::{KeyFile, KeyRingEvent, SharedKeyRing, UrlSigner};
-use reel_process::{Cgroups, orphans, sandbox};
+use reel_media::ImageDecoder;
+use reel_process::{Cgroups, Layers, orphans, sandbox};
 use reel_supervisor::{Device, devices, memory};
 use std::fs::{self, DirBuilder};
 use std::net::SocketAddr;
@@ -82,6 +83,19 @@ pub(crate) fn open_storage(data_dir: &Path) -> anyhow::Result<Storage> {
         unfinished,
         scratch_dir: std::path::absolute(scratch_dir)?,
     })
+}
+
+/// This very program decodes images, in a child without rights. Its file may be replaced while it runs.
+pub(crate) fn image_decoder() -> ImageDecoder {
+    let layers = Layers::of_kernel();
+    if !(layers.landlock && layers.seccomp) {
+        tracing::warn!(
+            landlock = layers.landlock,
+            seccomp = layers.seccomp,
+            "the kernel cannot take every right from the child that decodes images"
+        );
+    }
+    ImageDecoder::new("/proc/self/exe".into())
 }
 
 /// The keys of the data directory, which are followed from now on. Where there are none, only this machine may ask.

@@ -13,7 +13,7 @@ use reel_domain::{
 };
 
 /// The field that names the earlier video.
-const VIDEO_FIELD: &str = "video";
+pub const VIDEO_FIELD: &str = "video";
 
 const KNOWN: [&str; 10] = [
     "prompt",

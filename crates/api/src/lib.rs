@@ -24,13 +24,13 @@ mod remix;
 mod video;
 
 pub use create::{CreateVideo, IMAGE_FIELD, Stamp};
-pub use extension::{Continuation, ExtendVideo};
+pub use extension::{Continuation, ExtendVideo, VIDEO_FIELD};
 pub use fields::Fields;
 pub use health::{Readiness, ShapeReadiness};
 pub use image::ImageSource;
 pub use invalid::{ErrorBody, ErrorObject, Invalid};
 pub use length::{Length, seconds_text};
-pub use list::{ContentQuery, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, ListVideos, SortOrder, Variant};
+pub use list::{ContentQuery, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, ListVideos, SortOrder};
 pub use models::{ModelDefaults, ModelList, ModelObject, ShapeObject};
 pub use offer::{Offer, Preset, Size};
 pub use pool::{DeviceObject, PoolCommand, PoolObject, SlotObject};

@@ -2,7 +2,7 @@
 
 use crate::fields::Fields;
 use crate::invalid::Invalid;
-use reel_domain::JobId;
+use reel_domain::{JobId, Variant};
 
 /// Jobs on a page when the request does not say.
 pub const LIST_LIMIT_DEFAULT: usize = 20;
@@ -76,29 +76,6 @@ fn order(fields: &mut Fields) -> Result<SortOrder, Invalid> {
     }
 }
 
-/// What of a completed job is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Variant {
-    /// The MP4.
-    Video,
-    /// One frame, WebP.
-    Thumbnail,
-    /// Frames side by side, JPEG.
-    Spritesheet,
-}
-
-impl Variant {
-    /// The name in a query.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Video => "video",
-            Self::Thumbnail => "thumbnail",
-            Self::Spritesheet => "spritesheet",
-        }
-    }
-}
-
 /// The query of a content request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContentQuery {
@@ -131,15 +108,16 @@ impl ContentQuery {
 }
 
 fn variant(fields: &mut Fields) -> Result<Variant, Invalid> {
-    match fields.text("variant")?.as_deref() {
-        None | Some("video") => Ok(Variant::Video),
-        Some("thumbnail") => Ok(Variant::Thumbnail),
-        Some("spritesheet") => Ok(Variant::Spritesheet),
-        Some(_) => Err(Invalid::value(
-            "variant",
-            "`variant` must be video, thumbnail or spritesheet".into(),
-        )),
-    }
+    let Some(name) = fields.text("variant")? else {
+        return Ok(Variant::Video);
+    };
+    let mut variants = Variant::ALL.into_iter();
+    variants
+        .find(|variant| variant.as_str() == name)
+        .ok_or_else(|| {
+            let message = "`variant` must be video, thumbnail or spritesheet";
+            Invalid::value("variant", message.into())
+        })
 }
 
 #[cfg(test)]

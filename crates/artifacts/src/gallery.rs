@@ -5,8 +5,8 @@
 
 use crate::stills::OpenStill;
 use crate::store::{Store, StoreError};
-use crate::variant::Still;
 use reel_domain::JobId;
+use reel_domain::Still;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;

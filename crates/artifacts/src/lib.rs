@@ -6,6 +6,7 @@
 //!                                          stills: made when first asked for, and gone with their video
 //! <data>/artifacts/.staging/               being written; emptied at every start
 //! <data>/inputs/<job id>.rgb               given frames
+//! <data>/inputs/<job id>.mp4               the video that an unfinished job goes on with
 //! ```
 //!
 //! A name is visible only after its bytes are on the disk: write under another name in the same file system,
@@ -18,10 +19,8 @@ mod gallery;
 mod staging;
 mod stills;
 mod store;
-mod variant;
 
 pub use gallery::{Gallery, StillError};
 pub use staging::{Published, Staging};
 pub use stills::{OpenStill, StillStaging};
 pub use store::{OpenVideo, Store, StoreError, Swept};
-pub use variant::{Still, Variant};

@@ -1,8 +1,8 @@
 //! A video that is being written.
 
 use crate::durable;
-use crate::variant::Variant;
 use reel_domain::AttemptId;
+use reel_domain::Variant;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};

@@ -6,8 +6,8 @@
 use crate::durable;
 use crate::staging::{Published, digest, staged_name};
 use crate::store::{Store, StoreError, VIDEO_NAME, failed};
-use crate::variant::Still;
 use reel_domain::JobId;
+use reel_domain::Still;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;

@@ -3,7 +3,7 @@
 use crate::durable;
 use crate::staging::{Published, Staging};
 use crate::stills::remove_stills;
-use crate::variant::Still;
+use reel_domain::Still;
 use reel_domain::{AttemptId, JobId};
 use std::fs::{self, File};
 use std::io;
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) const VIDEO_NAME: &str = "video.mp4";
 const STAGING_NAME: &str = ".staging";
 const GIVEN_EXTENSION: &str = "rgb";
+const PRIOR_EXTENSION: &str = "mp4";
 
 /// A file could not be handled. The path is ours, never a client's.
 #[derive(Debug, thiserror::Error)]
@@ -170,18 +171,56 @@ impl Store {
         fs::read(&path).map_err(failed("read", &path))
     }
 
+    /// Keeps the video of the job `of` for a job that goes on with it, whatever becomes of that; `false`: there is none.
+    /// It takes no space as long as both are there.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn keep_prior(&self, id: JobId, of: JobId) -> Result<bool, StoreError> {
+        let (video, prior) = (self.video_path(of), self.prior_path(id));
+        let _moving = self.moving();
+        match fs::hard_link(&video, &prior) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            linked => linked.map_err(failed("link", &prior))?,
+        }
+        let inputs = &self.directories.inputs;
+        durable::sync_dir(inputs).map_err(failed("sync", inputs))?;
+        Ok(true)
+    }
+
+    /// Where the video is that a job goes on with.
+    #[must_use]
+    pub fn prior_path(&self, id: JobId) -> PathBuf {
+        self.input_path(id, PRIOR_EXTENSION)
+    }
+
+    /// The job has its own video, and needs the one that it went on with no more.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn drop_prior(&self, id: JobId) -> Result<(), StoreError> {
+        let prior = self.prior_path(id);
+        durable::remove_file(&prior)
+            .map(drop)
+            .map_err(failed("remove", &prior))
+    }
+
     /// Removes everything of a job. That there is nothing is fine.
     ///
     /// # Errors
     /// When the disk refuses; then some of it may be left.
     pub fn remove(&self, id: JobId) -> Result<(), StoreError> {
-        let (video, given) = (self.video_directory(id), self.given_path(id));
+        let video = self.video_directory(id);
         let _moving = self.moving();
         if durable::remove_dir(&video).map_err(failed("remove", &video))? {
             let videos = &self.directories.videos;
             durable::sync_dir(videos).map_err(failed("sync", videos))?;
         }
-        if durable::remove_file(&given).map_err(failed("remove", &given))? {
+        let mut removed = false;
+        for input in [self.given_path(id), self.prior_path(id)] {
+            removed |= durable::remove_file(&input).map_err(failed("remove", &input))?;
+        }
+        if removed {
             let inputs = &self.directories.inputs;
             durable::sync_dir(inputs).map_err(failed("sync", inputs))?;
         }
@@ -229,7 +268,10 @@ impl Store {
         }
         for (id, path) in entries(inputs)? {
             // A name with another extension was never published.
-            if !known(id) || path.extension().is_none_or(|ext| ext != GIVEN_EXTENSION) {
+            let is_input = path
+                .extension()
+                .is_some_and(|ext| ext == GIVEN_EXTENSION || ext == PRIOR_EXTENSION);
+            if !known(id) || !is_input {
                 durable::remove_file(&path).map_err(failed("remove", &path))?;
                 swept.given += 1;
             }
@@ -248,11 +290,12 @@ impl Store {
     }
 
     fn given_path(&self, id: JobId) -> PathBuf {
+        self.input_path(id, GIVEN_EXTENSION)
+    }
+
+    fn input_path(&self, id: JobId, extension: &str) -> PathBuf {
         let name = id.to_string();
-        self.directories
-            .inputs
-            .join(name)
-            .with_extension(GIVEN_EXTENSION)
+        self.directories.inputs.join(name).with_extension(extension)
     }
 }
 

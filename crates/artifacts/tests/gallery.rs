@@ -1,8 +1,8 @@
 //! Stills that are made when somebody asks for them.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
-use reel_artifacts::{Gallery, OpenStill, Still, StillError, Store};
-use reel_domain::{Fps, JobId};
+use reel_artifacts::{Gallery, OpenStill, StillError, Store};
+use reel_domain::{Fps, JobId, Still};
 use reel_media::{Clip, Ffmpeg};
 use std::fs;
 use std::io::{self, Read};

@@ -1,8 +1,8 @@
 //! Stills in a real directory.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
-use reel_artifacts::{OpenStill, Still, StillStaging, Store, Variant};
-use reel_domain::JobId;
+use reel_artifacts::{OpenStill, StillStaging, Store};
+use reel_domain::{JobId, Still, Variant};
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};

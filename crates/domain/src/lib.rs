@@ -7,6 +7,7 @@
 //! - [`sampling`]: prompt, seed, steps, guidance, frame rate, each with its range
 //! - [`job`]: accepted work, its status and its outcome
 //! - [`origin`], [`client`]: what an earlier job has to do with it, and what its client says beside the work
+//! - [`variant`]: what a finished job can be looked at as
 //! - [`fault`]: how workers go wrong
 //! - [`tenant`]: who asks, and how urgently
 //! - [`rejection`]: why work was not accepted
@@ -25,6 +26,7 @@ pub mod rejection;
 pub mod sampling;
 pub mod shape;
 pub mod tenant;
+pub mod variant;
 
 pub use client::{CallbackUrl, Idempotency, IdempotencyKey, TraceParent};
 pub use fault::{BootFailure, BootPhase, Breach, Fault, FaultClass, Silence, Stage};
@@ -37,3 +39,4 @@ pub use rejection::Rejection;
 pub use sampling::{Fps, Guidance, Prompt, PromptError, RangeError, Sampling, Seed, Steps};
 pub use shape::{Shape, ShapeError};
 pub use tenant::{Priority, Sharing, TenantName};
+pub use variant::{Still, Variant};

@@ -82,6 +82,12 @@ pub enum Rejection {
         /// It was asked for by the same request.
         same: bool,
     },
+    /// The video that it goes on with is not there any more.
+    #[error("the video of {id} is gone: there is nothing to go on with")]
+    SourceGone {
+        /// Whose video.
+        id: JobId,
+    },
     /// The server's disk is all but full.
     #[error(
         "the server's disk is full: no new work is taken until there is space; finished videos can be downloaded and deleted"
@@ -107,6 +113,7 @@ impl Rejection {
             Self::Overloaded => "overloaded",
             Self::NotDurable => "not_durable",
             Self::Repeated { .. } => "repeated",
+            Self::SourceGone { .. } => "source_gone",
             Self::StorageFull => "storage_full",
         }
     }

@@ -10,12 +10,12 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use reel_api::{ContentQuery, Variant};
-use reel_artifacts::OpenVideo;
-use reel_domain::{JobId, JobStatus};
+use reel_api::ContentQuery;
+use reel_domain::{JobId, JobStatus, Still, Variant};
 use reel_journal::{JobRecord, VideoMeta};
 use reel_keys::SignedUrlError;
 use std::io::SeekFrom;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -38,21 +38,40 @@ pub(crate) async fn content(
 ) -> Result<Response, ApiError> {
     let id = video_id(id)?;
     let query = ContentQuery::from_query(pairs(query)?)?;
-    let record = opened(&gateway, id, &query, &headers).await?;
-    let etag = etag(&completed(record)?)?;
-    if is_known(&headers, &etag) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    let record = permitted(&gateway, id, &query, &headers).await?;
+    let meta = completed(&record)?;
+    // The video's own tag is in its row: a client that has it costs no look at the disk.
+    if query.variant == Variant::Video && is_known(&headers, &etag(&meta.sha256)?) {
+        return not_modified(&meta.sha256);
     }
-    let video = open(&gateway, id).await?;
-    match wanted_part(&headers, &etag, video.bytes) {
-        Wanted::Whole => whole(id, video, etag),
-        Wanted::Part { first, last } => part(id, video, etag, first, last).await,
-        Wanted::Nothing => Err(ApiError::RangeNotSatisfiable { bytes: video.bytes }),
+    let content = match query.variant.still() {
+        None => open_video(&gateway, id, meta).await?,
+        Some(still) => open_still(&gateway, id, still).await?,
+    };
+    let etag = etag(&content.sha256)?;
+    if is_known(&headers, &etag) {
+        return not_modified(&content.sha256);
+    }
+    match wanted_part(&headers, &etag, content.bytes) {
+        Wanted::Whole => whole(content),
+        Wanted::Part { first, last } => part(content, first, last).await,
+        Wanted::Nothing => Err(ApiError::RangeNotSatisfiable {
+            bytes: content.bytes,
+        }),
     }
 }
 
+/// Bytes that can be sent.
+struct Content {
+    id: JobId,
+    variant: Variant,
+    file: std::fs::File,
+    bytes: u64,
+    sha256: String,
+}
+
 /// The row of a job whose content this request may have.
-async fn opened(
+async fn permitted(
     gateway: &Gateway,
     id: JobId,
     query: &ContentQuery,
@@ -91,21 +110,24 @@ pub(crate) async fn whole_video(
     gateway: &Gateway,
     record: &JobRecord,
 ) -> Result<Response, ApiError> {
-    let meta = record.video.as_ref().ok_or(ApiError::ContentMissing)?;
-    let id = record.job.id;
-    whole(id, open(gateway, id).await?, etag(meta)?)
+    whole(open_video(gateway, record.job.id, completed(record)?).await?)
 }
 
-fn completed(record: JobRecord) -> Result<VideoMeta, ApiError> {
+fn completed(record: &JobRecord) -> Result<&VideoMeta, ApiError> {
     match record.status {
-        JobStatus::Completed => record.video.ok_or(ApiError::ContentMissing),
+        JobStatus::Completed => record.video.as_ref().ok_or(ApiError::ContentMissing),
         status => Err(ApiError::NoContent(status)),
     }
 }
 
-fn etag(video: &VideoMeta) -> Result<HeaderValue, ApiError> {
-    HeaderValue::try_from(format!("\"{}\"", video.sha256))
+fn etag(sha256: &str) -> Result<HeaderValue, ApiError> {
+    HeaderValue::try_from(format!("\"{sha256}\""))
         .map_err(|error| ApiError::Internal(error.to_string()))
+}
+
+fn not_modified(sha256: &str) -> Result<Response, ApiError> {
+    let etag = etag(sha256)?;
+    Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response())
 }
 
 /// The client has this very file.
@@ -121,10 +143,37 @@ fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     known.split(',').any(same)
 }
 
-async fn open(gateway: &Gateway, id: JobId) -> Result<OpenVideo, ApiError> {
+async fn open_video(gateway: &Gateway, id: JobId, meta: &VideoMeta) -> Result<Content, ApiError> {
     let store = gateway.store.clone();
     let video = blocking(move || store.open_video(id)).await??;
-    video.ok_or(ApiError::ContentMissing)
+    let video = video.ok_or(ApiError::ContentMissing)?;
+    Ok(Content {
+        id,
+        variant: Variant::Video,
+        file: video.file,
+        bytes: video.bytes,
+        sha256: meta.sha256.clone(),
+    })
+}
+
+/// A still is made when it is asked for first.
+async fn open_still(gateway: &Gateway, id: JobId, still: Still) -> Result<Content, ApiError> {
+    let ffmpeg = gateway.ffmpeg.clone();
+    let make = move |video: PathBuf, output: PathBuf| async move {
+        match still {
+            Still::Thumbnail => ffmpeg.thumbnail(&video, &output).await,
+            Still::Spritesheet => ffmpeg.spritesheet(&video, &output).await.map(drop),
+        }
+    };
+    let made = gateway.gallery.open(id, still, make).await?;
+    let made = made.ok_or(ApiError::ContentMissing)?;
+    Ok(Content {
+        id,
+        variant: still.variant(),
+        file: made.file,
+        bytes: made.bytes,
+        sha256: made.sha256,
+    })
 }
 
 fn wanted_part(headers: &HeaderMap, etag: &HeaderValue, bytes: u64) -> Wanted {
@@ -137,48 +186,42 @@ fn wanted_part(headers: &HeaderMap, etag: &HeaderValue, bytes: u64) -> Wanted {
     }
 }
 
-fn whole(id: JobId, video: OpenVideo, etag: HeaderValue) -> Result<Response, ApiError> {
-    let body = ReaderStream::with_capacity(File::from_std(video.file), CHUNK_BYTES);
-    let headers = headers(id, etag, video.bytes)?;
+fn whole(content: Content) -> Result<Response, ApiError> {
+    let headers = headers(&content, content.bytes)?;
+    let body = ReaderStream::with_capacity(File::from_std(content.file), CHUNK_BYTES);
     Ok((headers, Body::from_stream(body)).into_response())
 }
 
-async fn part(
-    id: JobId,
-    video: OpenVideo,
-    etag: HeaderValue,
-    first: u64,
-    last: u64,
-) -> Result<Response, ApiError> {
-    let mut file = File::from_std(video.file);
+async fn part(content: Content, first: u64, last: u64) -> Result<Response, ApiError> {
+    let length = last - first + 1;
+    let range = format!("bytes {first}-{last}/{}", content.bytes);
+    let headers = headers(&content, length)?;
+    let mut file = File::from_std(content.file);
     file.seek(SeekFrom::Start(first))
         .await
         .map_err(|error| ApiError::Internal(error.to_string()))?;
-    let length = last - first + 1;
     let body = ReaderStream::with_capacity(file.take(length), CHUNK_BYTES);
-    let range = format!("bytes {first}-{last}/{}", video.bytes);
     Ok((
         StatusCode::PARTIAL_CONTENT,
-        headers(id, etag, length)?,
+        headers,
         [(header::CONTENT_RANGE, range)],
         Body::from_stream(body),
     )
         .into_response())
 }
 
-fn headers(
-    id: JobId,
-    etag: HeaderValue,
-    length: u64,
-) -> Result<[(HeaderName, HeaderValue); 7], ApiError> {
+fn headers(content: &Content, length: u64) -> Result<[(HeaderName, HeaderValue); 7], ApiError> {
+    let Content { id, variant, .. } = content;
     // An id is letters and digits: safe as a name.
-    let disposition = HeaderValue::try_from(format!("inline; filename=\"{id}.mp4\""))
-        .map_err(|error| ApiError::Internal(error.to_string()))?;
+    let name = format!("inline; filename=\"{id}.{}\"", variant.extension());
+    let disposition =
+        HeaderValue::try_from(name).map_err(|error| ApiError::Internal(error.to_string()))?;
+    let content_type = HeaderValue::from_static(variant.content_type());
     Ok([
-        (header::CONTENT_TYPE, HeaderValue::from_static("video/mp4")),
+        (header::CONTENT_TYPE, content_type),
         (header::CONTENT_LENGTH, HeaderValue::from(length)),
         (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
-        (header::ETAG, etag),
+        (header::ETAG, etag(&content.sha256)?),
         (
             header::CACHE_CONTROL,
             HeaderValue::from_static("private, no-cache"),

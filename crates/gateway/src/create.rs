@@ -9,8 +9,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use reel_api::{CreateVideo, IMAGE_FIELD, ImageSource, Invalid, RemixVideo};
-use reel_domain::{Job, JobId, Shape};
+use reel_api::{CreateVideo, ExtendVideo, IMAGE_FIELD, ImageSource, Invalid, RemixVideo};
+use reel_domain::{Job, JobId, JobStatus, Shape};
 use std::sync::Arc;
 
 /// `POST /v1/videos`: answers when the job is durable.
@@ -33,6 +33,35 @@ pub(crate) async fn create_sync(
     let asked = Asked::read(&gateway, caller, request).await?;
     let id = new_video(&gateway, asked).await?;
     sync::video(&gateway, id).await
+}
+
+/// `POST /v1/videos/extensions`
+pub(crate) async fn extend(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let asked = Asked::read(&gateway, caller.clone(), request).await?;
+    let id = match asked.earlier(&gateway).await? {
+        Some(id) => id,
+        None => extension(&gateway, asked).await?,
+    };
+    videos::show(&gateway, &caller, id).await
+}
+
+async fn extension(gateway: &Gateway, asked: Asked<'_>) -> Result<JobId, ApiError> {
+    let request = ExtendVideo::from_fields(asked.upload.fields.clone())?;
+    let source = gateway.find(request.video, &asked.caller).await?;
+    let (job, video) = match (source.status(), &source) {
+        (JobStatus::Completed, Found::Stored(record)) => (&record.job, record.job.id),
+        (status, _) => return Err(ApiError::NoContent(status)),
+    };
+    let shapes = view::continuations(&job.bundle.model, &gateway.pool.state());
+    let job = request.into_job(job, &shapes, asked.stamp(false)?)?;
+    let (count, shape) = (job.conditioning_frames, job.bundle.shape);
+    let path = gateway.store.video_path(video);
+    let given = gateway.ffmpeg.last_frames(&path, count, shape).await?;
+    asked.submit(gateway, job, given).await
 }
 
 /// `POST /v1/videos/{id}/remix`
@@ -93,7 +122,7 @@ async fn decode(gateway: &Gateway, image: ImageSource, shape: Shape) -> Result<V
         .acquire()
         .await
         .map_err(|_| ApiError::Shed)?;
-    Ok(blocking(move || reel_media::decode_image(&image, shape)).await??)
+    Ok(gateway.image_decoder.decode(image, shape).await?)
 }
 
 /// The frames that an earlier job started from.

@@ -6,9 +6,10 @@ use crate::metrics::HttpMetrics;
 use crate::respond::ApiError;
 use crate::{content, view};
 use reel_api::VideoObject;
-use reel_artifacts::Store;
+use reel_artifacts::{Gallery, Store};
 use reel_domain::{Job, JobId, JobStatus};
 use reel_journal::{JobRecord, ReadError, Reader};
+use reel_media::{Ffmpeg, ImageDecoder};
 use reel_pool::{Catalog, JobProgress, PoolHandle};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -25,6 +26,10 @@ pub struct Parts {
     pub reader: Reader,
     /// Where videos are read.
     pub store: Store,
+    /// What looks into videos.
+    pub ffmpeg: Ffmpeg,
+    /// What looks into images.
+    pub image_decoder: ImageDecoder,
     /// Who may ask.
     pub keys: Keys,
     /// Where metrics are collected, the gateway's own among them.
@@ -39,6 +44,9 @@ pub(crate) struct Gateway {
     pub(crate) pool: PoolHandle,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) store: Store,
+    pub(crate) gallery: Gallery,
+    pub(crate) ffmpeg: Ffmpeg,
+    pub(crate) image_decoder: ImageDecoder,
     pub(crate) door: Door,
     pub(crate) registry: prometheus::Registry,
     pub(crate) config: GatewayConfig,
@@ -83,7 +91,10 @@ impl Gateway {
             pool: parts.pool,
             catalog: parts.catalog,
             reader: parts.reader,
+            gallery: Gallery::new(parts.store.clone()),
             store: parts.store,
+            ffmpeg: parts.ffmpeg,
+            image_decoder: parts.image_decoder,
             door: Door::new(parts.keys),
             registry: parts.registry,
             config: parts.config,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::LengthLimitError;
 use multer::{Field, Multipart};
-use reel_api::{Fields, IMAGE_FIELD, Invalid};
+use reel_api::{Fields, IMAGE_FIELD, Invalid, VIDEO_FIELD};
 use std::convert::Infallible;
 use std::error::Error;
 use std::time::Duration;
@@ -103,6 +103,8 @@ async fn read_form(body: Bytes, boundary: String) -> Result<Upload, ApiError> {
         if name == IMAGE_FIELD && is_file(&field) {
             let twin = image.replace(field.bytes().await.map_err(broken_form)?);
             refuse_twin(&name, twin.is_some())?;
+        } else if name == VIDEO_FIELD && is_file(&field) {
+            return Err(ApiError::VideoUpload);
         } else {
             let text = field_text(&name, field).await?;
             pairs.push((name, text));

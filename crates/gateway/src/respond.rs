@@ -4,11 +4,11 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use reel_api::{ErrorBody, ErrorObject, Invalid};
-use reel_artifacts::StoreError;
+use reel_artifacts::{StillError, StoreError};
 use reel_domain::{Failure, JobId, JobStatus, Priority, Rejection};
 use reel_journal::ReadError;
 use reel_keys::{KeyError, Limited, SignedUrlError};
-use reel_media::ImageError;
+use reel_media::{ImageError, MediaError};
 use reel_pool::{CancelError, DeleteError};
 use std::time::Duration;
 
@@ -59,6 +59,14 @@ pub(crate) enum ApiError {
         "images are not fetched by this server: send the image as a file of a form or as a data URL"
     )]
     ImageUrlForbidden,
+    #[error(
+        "only videos of this server can be extended: give {{\"id\": \"video_…\"}} as `video`, not a file"
+    )]
+    VideoUpload,
+    #[error("the picture could not be made")]
+    Still(#[from] StillError),
+    #[error("the last frames of the video could not be read")]
+    LastFrames(#[from] MediaError),
     #[error("the image that the earlier video started from is gone")]
     SourceGone,
     #[error("the video is not ready after {} s; {id} goes on: ask for it later", .deadline.as_secs())]
@@ -130,6 +138,9 @@ impl ApiError {
                 param: invalid.param.clone(),
                 ..Mapping::new(S::BAD_REQUEST, invalid.code)
             },
+            Self::Image(ImageError::DecoderUnavailable { .. }) => {
+                Mapping::new(S::SERVICE_UNAVAILABLE, "overloaded").retry_after(RETRY_OVERLOADED)
+            }
             Self::Image(_) => {
                 Mapping::new(S::BAD_REQUEST, "invalid_image").param(reel_api::IMAGE_FIELD)
             }
@@ -159,6 +170,9 @@ impl ApiError {
             Self::ImageUrlForbidden => {
                 Mapping::new(S::BAD_REQUEST, "image_url_not_allowed").param(reel_api::IMAGE_FIELD)
             }
+            Self::VideoUpload => {
+                Mapping::new(S::BAD_REQUEST, "invalid_type").param(reel_api::VIDEO_FIELD)
+            }
             Self::SourceGone => Mapping::new(S::GONE, "source_gone").param("video_id"),
             Self::StillRunning { .. } => Mapping::new(S::GATEWAY_TIMEOUT, "still_running"),
             Self::NotGenerated(_) => Mapping::new(S::UNPROCESSABLE_ENTITY, "video_failed"),
@@ -176,9 +190,12 @@ impl ApiError {
             }
             Self::Cancel(error) => not_cancelled(error),
             Self::Delete(error) => not_deleted(error),
-            Self::Journal(_) | Self::Store(_) | Self::ContentMissing | Self::Internal(_) => {
-                Mapping::new(S::INTERNAL_SERVER_ERROR, "internal_error")
-            }
+            Self::Journal(_)
+            | Self::Store(_)
+            | Self::Still(_)
+            | Self::LastFrames(_)
+            | Self::ContentMissing
+            | Self::Internal(_) => Mapping::new(S::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }
 
@@ -186,6 +203,11 @@ impl ApiError {
     fn log(&self) {
         match self {
             Self::Journal(error) => tracing::error!(%error, "journal read failed"),
+            Self::Image(ImageError::DecoderUnavailable { cause }) => {
+                tracing::error!(cause, "no image decoder");
+            }
+            Self::Still(error) => tracing::error!(%error, "no still"),
+            Self::LastFrames(error) => tracing::error!(%error, "no last frames"),
             Self::Store(error) => tracing::error!(%error, "artifact read failed"),
             Self::Delete(DeleteError::Storage(error)) => tracing::error!(error, "delete failed"),
             Self::Internal(error) => tracing::error!(error, "handler failed"),
@@ -216,6 +238,7 @@ fn rejected(rejection: &Rejection) -> Mapping {
         Rejection::Repeated { .. } => {
             Mapping::new(S::CONFLICT, "idempotency_conflict").param("idempotency-key")
         }
+        Rejection::SourceGone { .. } => to(S::GONE).param("video"),
         Rejection::StorageFull => to(S::INSUFFICIENT_STORAGE),
     }
 }

@@ -57,6 +57,7 @@ fn api() -> Router<Arc<Gateway>> {
     Router::new()
         .route("/v1/videos", get(videos::list).post(create::create))
         .route("/v1/videos/sync", post(create::create_sync))
+        .route("/v1/videos/extensions", post(create::extend))
         .route("/v1/videos/{id}", get(videos::get).delete(videos::delete))
         .route("/v1/videos/{id}/cancel", post(videos::cancel))
         .route("/v1/videos/{id}/remix", post(create::remix))

@@ -1,13 +1,13 @@
 //! What the journal and the pool know, as the objects that clients read.
 
 use reel_api::{
-    DeviceObject, Eta, ModelDefaults, ModelObject, Offer, PoolObject, Preset, Progress, Readiness,
-    ShapeObject, ShapeReadiness, Size, SlotObject, VideoObject, seconds_text,
+    Continuation, DeviceObject, Eta, ModelDefaults, ModelObject, Offer, PoolObject, Preset,
+    Progress, Readiness, ShapeObject, ShapeReadiness, Size, SlotObject, VideoObject, seconds_text,
 };
-use reel_domain::{Job, JobStatus, Shape};
+use reel_domain::{Job, JobStatus, ModelName, Shape};
 use reel_journal::JobRecord;
 use reel_pool::{
-    BundleState, Catalog, DeviceState, JobProgress, ModelEntry, PoolHandle, PoolState,
+    BundleState, Catalog, DeviceState, JobProgress, ModelEntry, ModelState, PoolHandle, PoolState,
 };
 
 /// A job that is not terminal, as the board shows it.
@@ -59,6 +59,21 @@ pub(crate) fn stored(record: &JobRecord, download_url: Option<String>) -> VideoO
         download_url,
     };
     VideoObject::new(&record.job, progress)
+}
+
+/// How a model can go on with a video, as far as its bundles are baked.
+pub(crate) fn continuations(model: &ModelName, pool: &PoolState) -> Vec<Continuation> {
+    let bundles = pool.bundles.iter();
+    let continuation = |bundle: &ModelState| {
+        Some(Continuation {
+            shape: bundle.key.shape,
+            from_frames: bundle.extend_frames?,
+        })
+    };
+    bundles
+        .filter(|bundle| bundle.key.model == *model)
+        .filter_map(continuation)
+        .collect()
 }
 
 /// The catalog as requests need to know it.

@@ -2,7 +2,7 @@
 
 use crate::batches::{Given, Memory};
 use crate::driver::Supervisor;
-use crate::encode;
+use crate::encode::{self, Form};
 use crate::event::Event;
 use crate::workers::{Asked, spoken};
 use reel_domain::{AttemptId, Job, JobId, Mode};
@@ -153,17 +153,15 @@ impl Supervisor {
         let Some(live) = self.jobs.get(attempt.job) else {
             return;
         };
-        let (shape, fps) = (live.job.bundle.shape, live.job.sampling.fps);
-        if self.prepared.contains_key(&attempt) || !encode::is_worth_preparing(shape) {
+        let form = Form::of(&live.job);
+        if self.prepared.contains_key(&attempt) || !form.is_worth_preparing() {
             return;
         }
         self.prepared.insert(attempt, None);
         let (ffmpeg, store, events) =
             (self.ffmpeg.clone(), self.store.clone(), self.events.clone());
         tokio::spawn(async move {
-            let prepared = encode::prepare(ffmpeg, store, attempt, shape, fps)
-                .await
-                .ok();
+            let prepared = encode::prepare(ffmpeg, store, attempt, form).await.ok();
             let _ = events.send(Event::Prepared(attempt, prepared)).await;
         });
     }
@@ -174,7 +172,7 @@ impl Supervisor {
             tracing::error!(%attempt, "no frames to encode");
             return;
         };
-        let form = (live.job.bundle.shape, live.job.sampling.fps);
+        let form = Form::of(&live.job);
         self.jobs.encodes(attempt.job, now);
         let prepared = self.prepared.remove(&attempt).flatten();
         let (ffmpeg, store, events) =
@@ -194,6 +192,16 @@ impl Supervisor {
         if self.jobs.get(attempt.job).is_none() {
             self.remove_files(attempt.job);
         }
+    }
+
+    /// Removes the video that a completed job went on with.
+    pub(crate) fn drop_prior(&self, id: JobId) {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.drop_prior(id) {
+                tracing::warn!(job = %id, %error, "a file that is not needed any more stays until its job goes");
+            }
+        });
     }
 
     /// Removes the video and the given frames of a job.

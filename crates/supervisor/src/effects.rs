@@ -4,7 +4,7 @@ use crate::driver::Supervisor;
 use crate::encode;
 use crate::event::Event;
 use reel_artifacts::Store;
-use reel_domain::{AttemptId, Durations, JobId, JobStatus, Outcome, Rejection};
+use reel_domain::{AttemptId, Durations, Job, JobId, JobStatus, Origin, Outcome, Rejection};
 use reel_journal::{Ending, WriteError};
 use reel_scheduler::{Command, JobChange};
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Supervisor {
             self.events.clone(),
         );
         let hard = self.tuning.retention.hard_free_bytes;
-        tokio::task::spawn_blocking(move || match keep_given(&store, id, &given, hard) {
+        tokio::task::spawn_blocking(move || match keep_inputs(&store, &job, &given, hard) {
             Ok(()) => {
                 let done = move |result: Result<(), WriteError>| {
                     let result = result.map_err(|error| not_inserted(id, &error));
@@ -166,17 +166,25 @@ impl Supervisor {
 /// Between two tries to store the end of a job.
 const ENDING_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Puts the given frames of a job where its workers find them, if there is space for more work at all.
-fn keep_given(
+/// Keeps what a job starts from where its workers and its encoder find it, if there is space for more work at all.
+fn keep_inputs(
     store: &Store,
-    id: JobId,
+    job: &Job,
     given: &[u8],
     hard_free_bytes: u64,
 ) -> Result<(), Rejection> {
+    let id = job.id;
     // A file system that does not say how full it is will say so when it is written to.
     if store.free_bytes().is_ok_and(|free| free < hard_free_bytes) {
         tracing::error!(job = %id, hard_free_bytes, "a job is refused: the disk is full");
         return Err(Rejection::StorageFull);
+    }
+    if let Some(Origin::Extension { of, .. }) = job.origin {
+        // Its source may be deleted while it waits.
+        let kept = store.keep_prior(id, of);
+        if !kept.map_err(|error| not_stored(id, &error, error.is_out_of_space()))? {
+            return Err(Rejection::SourceGone { id: of });
+        }
     }
     if given.is_empty() {
         return Ok(());

@@ -4,9 +4,9 @@
 //! still being computed.
 
 use reel_artifacts::{Staging, Store, StoreError};
-use reel_domain::{AttemptId, Failure, FailureCode, Fps, Shape};
+use reel_domain::{AttemptId, Failure, FailureCode, Job, Origin};
 use reel_journal::VideoMeta;
-use reel_media::{Clip, Encoder, Ffmpeg};
+use reel_media::{Clip, Encoder, Ffmpeg, MediaError};
 use reel_protocol::Pixels;
 use std::fs::File;
 
@@ -17,6 +17,37 @@ const PREPARED_VIDEO_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// With less space than this a disk is full.
 const FULL_BYTES: u64 = 1 << 20;
 
+/// What a video is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Form {
+    clip: Clip,
+    /// It goes on with an earlier video, and begins with that.
+    extends: bool,
+}
+
+impl Form {
+    /// The form of a job's video. Of an extension, the frames that it goes on from are in the earlier video already.
+    pub(crate) fn of(job: &Job) -> Self {
+        let clip = Clip::new(job.bundle.shape, job.sampling.fps);
+        match job.origin {
+            Some(Origin::Extension { .. }) => Self {
+                // Frames that it adds were asked for: there are some.
+                clip: clip.without_first(job.conditioning_frames).unwrap_or(clip),
+                extends: true,
+            },
+            _ => Self {
+                clip,
+                extends: false,
+            },
+        }
+    }
+
+    /// It pays to start an encoder before the frames exist.
+    pub(crate) fn is_worth_preparing(self) -> bool {
+        !self.extends && self.clip.shape().video_bytes() <= PREPARED_VIDEO_BYTES_MAX
+    }
+}
+
 /// An encoder that has started before its frames exist, and where it will write.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -24,23 +55,17 @@ pub(crate) struct Prepared {
     staging: Staging,
 }
 
-/// It pays to start an encoder for a video of this shape before its frames exist.
-pub(crate) const fn is_worth_preparing(shape: Shape) -> bool {
-    shape.video_bytes() <= PREPARED_VIDEO_BYTES_MAX
-}
-
 /// Starts an encoder while the frames are still being made.
 pub(crate) async fn prepare(
     ffmpeg: Ffmpeg,
     store: Store,
     attempt: AttemptId,
-    shape: Shape,
-    fps: Fps,
+    form: Form,
 ) -> Result<Prepared, Failure> {
     let stage = store.clone();
     let staging = blocking(move || stage.stage(attempt.job, attempt.number)).await?;
     let encoder = ffmpeg
-        .prepare(Clip::new(shape, fps), staging.path())
+        .prepare(form.clip, staging.path())
         .map_err(|error| failed(attempt, &error, &store))?;
     Ok(Prepared { encoder, staging })
 }
@@ -61,7 +86,7 @@ pub(crate) async fn publish_video(
     store: Store,
     attempt: AttemptId,
     pixels: Pixels,
-    (shape, fps): (Shape, Fps),
+    form: Form,
     prepared: Option<Prepared>,
 ) -> Result<VideoMeta, Failure> {
     let frames = pixels.into_file();
@@ -70,9 +95,10 @@ pub(crate) async fn publish_video(
         None => {
             let stage = store.clone();
             let staging = blocking(move || stage.stage(attempt.job, attempt.number)).await?;
-            let encoded = ffmpeg
-                .encode(frames, Clip::new(shape, fps), staging.path())
-                .await;
+            let encoded = match form.extends {
+                false => ffmpeg.encode(frames, form.clip, staging.path()).await,
+                true => extend(&ffmpeg, &store, attempt, frames, (form.clip, &staging)).await,
+            };
             encoded.map_err(|error| failed(attempt, &error, &store))?;
             staging
         }
@@ -82,6 +108,26 @@ pub(crate) async fn publish_video(
         bytes: published.bytes,
         sha256: published.sha256,
     })
+}
+
+/// Encodes what is new, and puts it behind the video that it goes on with.
+async fn extend(
+    ffmpeg: &Ffmpeg,
+    store: &Store,
+    attempt: AttemptId,
+    frames: File,
+    (clip, staging): (Clip, &Staging),
+) -> Result<(), MediaError> {
+    // In the same directory, which every start empties.
+    let part = staging.path().with_extension("part.mp4");
+    let whole = async {
+        ffmpeg.encode(frames, clip, &part).await?;
+        let prior = store.prior_path(attempt.job);
+        ffmpeg.append(&prior, &part, staging.path()).await
+    };
+    let appended = whole.await;
+    let _ = tokio::fs::remove_file(&part).await;
+    appended.map(drop)
 }
 
 /// Encodes with the encoder that was started ahead; what it cannot do, a fresh one tries again.

@@ -10,7 +10,7 @@ use crate::memory;
 use crate::work::work;
 use crate::workers::{Asked, Meaning, Process, Wanted, Worker, desync};
 use reel_domain::{
-    AttemptId, BootFailure, BootPhase, Breach, BundleKey, Failure, Fault, JobId, JobStatus,
+    AttemptId, BootFailure, BootPhase, Breach, BundleKey, Failure, Fault, JobId, JobStatus, Origin,
     Rejection, Stage, Steps,
 };
 use reel_journal::{VideoMeta, WriteError};
@@ -565,8 +565,10 @@ impl Supervisor {
                 .observe(took.as_secs_f64());
             self.learn_duration(&live, took);
         }
-        if status != JobStatus::Completed {
-            self.remove_files(id);
+        match (status, live.job.origin) {
+            (JobStatus::Completed, Some(Origin::Extension { .. })) => self.drop_prior(id),
+            (JobStatus::Completed, _) => {}
+            _ => self.remove_files(id),
         }
         self.space.notify_one();
         tracing::info!(job = %id, %status, took_ms = took.as_millis(), "the job has ended");

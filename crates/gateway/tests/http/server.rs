@@ -10,6 +10,7 @@ use reel_domain::{BundleKey, Fps, Guidance, JobId, Mode, Prompt, Steps};
 use reel_gateway::{GatewayConfig, Keys, Parts, routers};
 use reel_journal::Journal;
 use reel_keys::{SharedKeyRing, UrlSigner};
+use reel_media::{Ffmpeg, ImageDecoder};
 use reel_pool::{
     BundleState, Catalog, Defaults, Estimates, JobBoard, ModelEntry, ModelState, PoolHandle,
     PoolState,
@@ -57,6 +58,8 @@ impl Server {
             catalog: Arc::new(catalog()),
             reader,
             store,
+            ffmpeg: Ffmpeg::locate(None).unwrap(),
+            image_decoder: image_decoder(),
             registry: prometheus::Registry::new(),
             config,
         });
@@ -169,6 +172,13 @@ pub(crate) fn bundle(shape: &str, state: BundleState) -> ModelState {
         state,
         extend_frames: Some(9),
     }
+}
+
+/// Built beside the tests.
+fn image_decoder() -> ImageDecoder {
+    let tests = std::env::current_exe().unwrap();
+    let target = tests.parent().and_then(Path::parent).unwrap();
+    ImageDecoder::new(target.join("examples/image_decoder"))
 }
 
 fn keys(directory: &Path) -> Keys {
