@@ -4,7 +4,7 @@ use crate::record::{COLUMNS, JobRecord, RowError};
 use crate::schema;
 use crate::statements;
 use reel_domain::{IdempotencyKey, JobId, TenantName};
-use rusqlite::{Connection, OptionalExtension, Params};
+use rusqlite::{Connection, Params};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -203,24 +203,25 @@ impl Reader {
         Ok(found)
     }
 
-    /// The callback that is due first.
+    /// The callbacks that are due first, at most `limit`.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn next_callback(&self) -> Result<Option<Callback>, ReadError> {
+    pub fn callbacks(&self, limit: usize) -> Result<Vec<Callback>, ReadError> {
         let connection = self.take()?;
-        let next = connection
-            .prepare_cached("SELECT job_id, tries, due_ms FROM callbacks ORDER BY due_ms LIMIT 1")?
-            .query_row([], |row| {
+        let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+        let owed = connection
+            .prepare_cached("SELECT job_id, tries, due_ms FROM callbacks ORDER BY due_ms LIMIT ?1")?
+            .query_map([rows], |row| {
                 Ok(Callback {
                     id: JobId::from_bytes(row.get(0)?),
                     tries: row.get(1)?,
                     due_ms: row.get::<_, i64>(2)?.unsigned_abs(),
                 })
-            })
-            .optional()?;
+            })?
+            .collect::<Result<_, _>>()?;
         self.give_back(connection);
-        Ok(next)
+        Ok(owed)
     }
 
     fn query(&self, sql: &str, parameters: impl Params) -> Result<Vec<JobRecord>, ReadError> {

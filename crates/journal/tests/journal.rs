@@ -572,10 +572,10 @@ fn two_requests_of_one_key_in_one_commit_are_one_job() {
 fn a_callback_is_owed_from_the_end_until_it_is_settled() {
     let fixture = Fixture::new();
     let id = fixture.insert(1);
-    assert_eq!(fixture.reader.next_callback().unwrap(), None);
+    assert_eq!(fixture.reader.callbacks(9).unwrap(), []);
     fixture.finish(id, 1, completed()).unwrap();
     let fixture = fixture.restart();
-    let next = || fixture.reader.next_callback().unwrap();
+    let next = || fixture.reader.callbacks(9).unwrap().first().copied();
     let owed = next().unwrap();
     assert_eq!((owed.id, owed.tries), (id, 0));
     wait(|done| fixture.journal.delay_callback(id, owed.due_ms + 5, done)).unwrap();

@@ -1,0 +1,288 @@
+//! What is owed, delivered in its time.
+
+use crate::message::{Message, secrets};
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use reel_domain::JobId;
+use reel_journal::{Callback, JobRecord, Journal, ReadError, Reader};
+use reel_keys::SharedKeyRing;
+use reel_outbound::{FetchError, Outbound, Status, UrlPolicy, WebhookSecret};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+/// Messages that are on their way at once: a receiver that takes its time does not keep the others waiting.
+pub const DELIVERIES_AT_ONCE_MAX: usize = 8;
+/// Pauses after the first try, the second, and so on, in seconds; after the last one nothing more is tried. A receiver
+/// that is down for a weekend gets its messages.
+pub const BACK_OFF: [u64; 10] = [
+    5, 30, 120, 600, 1_800, 7_200, 18_000, 36_000, 72_000, 86_400,
+];
+/// Longest time between two looks at what is owed: what a clock that jumped makes due is found by then.
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Who answers so wants no more (Standard Webhooks).
+const GONE: Status = Status(410);
+
+/// What the courier needs.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where what is owed is settled.
+    pub journal: Journal,
+    /// Where it is found.
+    pub reader: Reader,
+    /// Whose secrets sign.
+    pub keys: Arc<SharedKeyRing>,
+    /// Signs for tenants without keys.
+    pub server_secret: WebhookSecret,
+    /// How it is sent.
+    pub outbound: Outbound,
+    /// Where it may be sent.
+    pub policy: UrlPolicy,
+    /// Told when something is owed.
+    pub owed: Arc<Notify>,
+    /// Where metrics are collected.
+    pub registry: Registry,
+}
+
+/// Delivers callbacks until it is dropped.
+#[derive(Debug)]
+pub struct Courier {
+    shared: Arc<Shared>,
+    owed: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    journal: Journal,
+    reader: Reader,
+    keys: Arc<SharedKeyRing>,
+    server_secret: WebhookSecret,
+    outbound: Outbound,
+    policy: UrlPolicy,
+    metrics: Metrics,
+    under_way: Mutex<BTreeSet<JobId>>,
+}
+
+#[derive(Debug)]
+struct Metrics {
+    deliveries: IntCounterVec,
+    under_way: IntGauge,
+}
+
+/// How a try ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// The receiver has it.
+    Delivered,
+    /// It may take it another time.
+    Later,
+    /// It never will.
+    Never,
+}
+
+impl Outcome {
+    const ALL: [Self; 3] = [Self::Delivered, Self::Later, Self::Never];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Later => "later",
+            Self::Never => "given_up",
+        }
+    }
+}
+
+impl Courier {
+    /// A courier that has not begun.
+    ///
+    /// # Errors
+    /// When its metrics are registered already.
+    pub fn new(parts: Parts) -> Result<Self, prometheus::Error> {
+        let shared = Shared {
+            metrics: Metrics::register(&parts.registry)?,
+            journal: parts.journal,
+            reader: parts.reader,
+            keys: parts.keys,
+            server_secret: parts.server_secret,
+            outbound: parts.outbound,
+            policy: parts.policy,
+            under_way: Mutex::default(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            owed: parts.owed,
+        })
+    }
+
+    /// Delivers for ever. What is under way when it is dropped is delivered again by the next one.
+    pub async fn run(self) {
+        let mut deliveries = JoinSet::new();
+        loop {
+            let pause = match self.due().await {
+                Ok((due, pause)) => {
+                    for callback in due {
+                        let shared = Arc::clone(&self.shared);
+                        deliveries.spawn_blocking(move || shared.deliver(callback));
+                    }
+                    pause
+                }
+                Err(error) => {
+                    tracing::error!(%error, "what clients are owed cannot be read; trying again");
+                    LOOK_PAUSE_MAX
+                }
+            };
+            tokio::select! {
+                () = self.owed.notified() => {}
+                // A place is free again.
+                Some(_) = deliveries.join_next() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// What is to be sent now, and when to look again.
+    async fn due(&self) -> Result<(Vec<Callback>, Duration), ReadError> {
+        let shared = Arc::clone(&self.shared);
+        let read = tokio::task::spawn_blocking(move || shared.take_due());
+        read.await
+            .unwrap_or_else(|_| Ok((Vec::new(), LOOK_PAUSE_MAX)))
+    }
+}
+
+impl Shared {
+    fn take_due(&self) -> Result<(Vec<Callback>, Duration), ReadError> {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let places = DELIVERIES_AT_ONCE_MAX - under_way.len();
+        // Those under way are among the first.
+        let owed = self
+            .reader
+            .callbacks(DELIVERIES_AT_ONCE_MAX + under_way.len())?;
+        let waiting = owed
+            .into_iter()
+            .filter(|owed| !under_way.contains(&owed.id));
+        let now_ms = now_ms();
+        let (due, later): (Vec<_>, Vec<_>) = waiting.partition(|owed| owed.due_ms <= now_ms);
+        let due: Vec<_> = due.into_iter().take(places).collect();
+        under_way.extend(due.iter().map(|callback| callback.id));
+        self.metrics.under_way.set(under_way.len() as i64);
+        let pause = later
+            .first()
+            .map(|next| Duration::from_millis(next.due_ms - now_ms));
+        Ok((due, pause.unwrap_or(LOOK_PAUSE_MAX).min(LOOK_PAUSE_MAX)))
+    }
+
+    /// One try. Blocks no longer than a request may take, and until the journal has what came of it.
+    fn deliver(&self, callback: Callback) {
+        let Callback { id, tries, .. } = callback;
+        let outcome = match self.reader.get(id) {
+            Ok(Some(record)) => self.send(&record),
+            Ok(None) => Outcome::Never,
+            Err(error) => {
+                tracing::error!(job = %id, %error, "a callback's job cannot be read");
+                Outcome::Later
+            }
+        };
+        self.metrics.count(outcome);
+        let pause_s = BACK_OFF.get(tries as usize).copied();
+        let (told, tell) = std::sync::mpsc::channel();
+        let done = move |result| drop(told.send(result));
+        match (outcome, pause_s) {
+            (Outcome::Later, Some(pause_s)) => {
+                let due_ms = now_ms() + pause_s * 1_000;
+                self.journal.delay_callback(id, due_ms, done);
+            }
+            (Outcome::Later, None) => {
+                tracing::error!(job = %id, tries, "a callback is given up");
+                self.journal.settle_callback(id, done);
+            }
+            _ => self.journal.settle_callback(id, done),
+        }
+        if let Ok(Err(error)) = tell.recv() {
+            tracing::error!(job = %id, %error, "what became of a callback could not be stored");
+        }
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        under_way.remove(&id);
+        self.metrics.under_way.set(under_way.len() as i64);
+    }
+
+    fn send(&self, record: &JobRecord) -> Outcome {
+        let (id, Some(url)) = (record.job.id, &record.job.callback) else {
+            return Outcome::Never;
+        };
+        let message = Message::of(record);
+        let ring = self.keys.ring(Instant::now());
+        let secrets = secrets(&ring, &record.job.sharing.tenant, &self.server_secret);
+        let mut headers = message.headers(&secrets, now_ms() / 1_000);
+        headers.push(("content-type", "application/json".into()));
+        let headers = headers.iter().map(|(name, value)| (*name, value.as_str()));
+        match self
+            .outbound
+            .post(&self.policy, url.as_str(), headers, &message.body)
+        {
+            Ok(status) if status.is_success() => Outcome::Delivered,
+            Ok(GONE) => {
+                tracing::warn!(job = %id, "the receiver wants no callbacks any more");
+                Outcome::Never
+            }
+            Ok(Status(status)) => {
+                tracing::warn!(job = %id, status, "a callback was not taken; trying again");
+                Outcome::Later
+            }
+            Err(error) => refused(id, &error),
+        }
+    }
+}
+
+fn refused(id: JobId, error: &FetchError) -> Outcome {
+    match error.may_pass() {
+        true => {
+            tracing::warn!(job = %id, %error, "a callback did not get through; trying again");
+            Outcome::Later
+        }
+        false => {
+            tracing::error!(job = %id, %error, "a callback cannot be sent");
+            Outcome::Never
+        }
+    }
+}
+
+impl Metrics {
+    fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let deliveries = Opts::new(
+            "reel_webhook_deliveries_total",
+            "Tries to tell the end of a job, by what came of them",
+        );
+        let metrics = Self {
+            deliveries: IntCounterVec::new(deliveries, &["outcome"])?,
+            under_way: IntGauge::new(
+                "reel_webhook_deliveries_under_way",
+                "Ends of jobs that are being told",
+            )?,
+        };
+        for outcome in Outcome::ALL {
+            metrics.deliveries.with_label_values(&[outcome.as_str()]);
+        }
+        registry.register(Box::new(metrics.deliveries.clone()))?;
+        registry.register(Box::new(metrics.under_way.clone()))?;
+        Ok(metrics)
+    }
+
+    fn count(&self, outcome: Outcome) {
+        self.deliveries.with_label_values(&[outcome.as_str()]).inc();
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
