@@ -241,13 +241,15 @@ impl Api {
         })
     }
 
-    pub(crate) fn unreachable(&self, error: &ureq::Error) -> Failure {
-        Failure::Unreachable {
-            server: self.server.clone(),
-            reason: match error {
-                ureq::Error::Io(error) => error.to_string(),
-                error => error.to_string(),
-            },
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        let server = self.server.clone();
+        let reason = match error {
+            ureq::Error::Io(error) => error.to_string(),
+            error => error.to_string(),
+        };
+        match is_of_tls(error) {
+            true => Failure::Untrusted { server, reason },
+            false => Failure::Unreachable { server, reason },
         }
     }
 
@@ -273,6 +275,16 @@ fn agent() -> Agent {
         .timeout_global(Some(ANSWER_DEADLINE))
         .build();
     config.into()
+}
+
+fn is_of_tls(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => true,
+        ureq::Error::Io(error) => {
+            matches!(error.get_ref(), Some(inner) if inner.is::<rustls::Error>())
+        }
+        _ => false,
+    }
 }
 
 /// The address without what paths bring themselves: OpenAI's clients are told the address with `/v1`.

@@ -13,16 +13,25 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause, unless the server asks for a longer one.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Tries for as long as `patience` while the server cannot be reached or is busy. `notice` hears why it takes time.
+/// How long it is tried, at most.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// While nobody answers.
+    pub(crate) away: Duration,
+    /// While the server is busy or bakes the shape.
+    pub(crate) busy: Duration,
+}
+
+/// Tries for as long as `patience` lasts. `notice` hears why it takes time.
 pub(crate) fn create(
     api: &Api,
     request: &CreateRequest,
-    patience: Duration,
+    patience: Patience,
     interrupts: &Interrupts,
     mut notice: impl FnMut(&Failure),
 ) -> Result<Video, Failure> {
     let idempotency_key = Uuid::new_v4().to_string();
-    let deadline = Instant::now() + patience;
+    let begin = Instant::now();
     let mut pauses = ExponentialBuilder::new()
         .with_min_delay(PAUSE_MIN)
         .with_max_delay(PAUSE_MAX)
@@ -37,11 +46,15 @@ pub(crate) fn create(
         if interrupts.since().is_some() {
             return Err(Failure::NotBegun);
         }
-        let Some(wanted) = pause_wanted(&failure) else {
-            return Err(failure);
+        let (wanted, patience) = match &failure {
+            Failure::Unreachable { .. } => (Duration::ZERO, patience.away),
+            Failure::Refused(refusal) if refusal.may_pass() => {
+                (refusal.retry_after.unwrap_or_default(), patience.busy)
+            }
+            _ => return Err(failure),
         };
         let pause = wanted.max(pauses.next().unwrap_or(PAUSE_MAX));
-        if Instant::now() + pause > deadline {
+        if begin.elapsed() + pause > patience {
             return Err(failure);
         }
         notice(&failure);
@@ -49,16 +62,5 @@ pub(crate) fn create(
         if interrupts.since().is_some() {
             return Err(Failure::NotBegun);
         }
-    }
-}
-
-/// How long the server wants to be left alone; `None` when trying again is of no use.
-fn pause_wanted(failure: &Failure) -> Option<Duration> {
-    match failure {
-        Failure::Unreachable { .. } => Some(Duration::ZERO),
-        Failure::Refused(refusal) if refusal.may_pass() => {
-            Some(refusal.retry_after.unwrap_or_default())
-        }
-        _ => None,
     }
 }

@@ -22,6 +22,11 @@ pub(crate) enum Failure {
         "no answer from {server}: {reason}\nhelp: is `reel serve` running there? --server or REEL_SERVER names another server"
     )]
     Unreachable { server: String, reason: String },
+    /// Somebody answers, but not with a certificate that counts.
+    #[error(
+        "{server} cannot be trusted: {reason}\nhelp: SSL_CERT_FILE names a file of certificates to trust instead of the system's"
+    )]
+    Untrusted { server: String, reason: String },
     /// The server answered, and it was a no.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -70,7 +75,7 @@ impl Failure {
     /// The exit code, as `docs/command-line.md` lists them.
     pub(crate) fn exit(&self) -> u8 {
         match self {
-            Self::Unreachable { .. } => EXIT_UNREACHABLE,
+            Self::Unreachable { .. } | Self::Untrusted { .. } => EXIT_UNREACHABLE,
             Self::Refused(refusal) => refusal.exit(),
             Self::Usage(_) => EXIT_USAGE,
             Self::Cancelled { .. }
@@ -125,7 +130,8 @@ impl Refusal {
 
     fn text(&self) -> String {
         let mut text = match &self.param {
-            Some(param) if !self.message.contains(param.as_str()) => {
+            // Only a body has parameters that somebody can mend.
+            Some(param) if self.status == 400 && !self.message.contains(param.as_str()) => {
                 format!("{param}: {}", self.message)
             }
             _ => self.message.clone(),

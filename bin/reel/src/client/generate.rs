@@ -4,7 +4,7 @@
 //! bars, and asks the server to cancel when somebody presses Ctrl-C.
 
 use super::api::{Api, CreateRequest, Image};
-use super::create::create;
+use super::create::{Patience, create};
 use super::download::{Downloaded, Wanted, download};
 use super::failure::Failure;
 use super::follow::Follower;
@@ -23,6 +23,10 @@ use std::time::Duration;
 
 /// Most videos of one call.
 const COUNT_MAX: i64 = 100;
+/// How long a server that does not answer is asked again, unless somebody says so: a restart takes that long.
+const AWAY_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server that is busy is asked again, unless somebody says so.
+const BUSY_PATIENCE: Duration = Duration::from_secs(30);
 /// Largest image that is sent; the server takes less.
 const IMAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -85,9 +89,19 @@ pub(crate) struct GenerateArgs {
     /// Longest wait for a video, in seconds
     #[arg(long, default_value_t = 3_600, value_name = "SECONDS")]
     timeout: u64,
-    /// Keep asking this many seconds while the server starts, is busy or bakes the shape
-    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
-    wait_ready: u64,
+    /// Keep asking this many seconds while the server starts, is busy or bakes the shape [default: 30, but 5 while nobody answers]
+    #[arg(long, value_name = "SECONDS")]
+    wait_ready: Option<u64>,
+}
+
+impl GenerateArgs {
+    fn patience(&self) -> Patience {
+        let given = self.wait_ready.map(Duration::from_secs);
+        Patience {
+            away: given.unwrap_or(AWAY_PATIENCE),
+            busy: given.unwrap_or(BUSY_PATIENCE),
+        }
+    }
 }
 
 /// One of the videos.
@@ -279,7 +293,7 @@ impl Reporter {
 
 impl Producer<'_> {
     fn produce(&self, task: &Task, reporter: &Reporter) -> Result<Produced, Failure> {
-        let patience = Duration::from_secs(self.args.wait_ready);
+        let patience = self.args.patience();
         let notice = |failure: &Failure| reporter.send(News::Waits(first_line(failure)));
         let video = create(self.api, &task.request, patience, self.interrupts, notice)?;
         reporter.send(News::Created(video.id().to_owned()));

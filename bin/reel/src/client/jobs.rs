@@ -4,10 +4,10 @@ use super::api::Api;
 use super::download::{Downloaded, Wanted, download};
 use super::failure::Failure;
 use super::interrupts::Interrupts;
-use super::progress::message;
+use super::progress::{left, message};
 use super::video::Video;
 use super::{EXIT_CODES, ServerArgs};
-use crate::output::{new_table, say, seconds};
+use crate::output::{new_table, say};
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table};
 use console::Term;
@@ -230,10 +230,7 @@ fn table(videos: &[Video]) -> Table {
             fields
                 .queue_position
                 .map_or_else(String::new, |before| before.to_string()),
-            video
-                .eta()
-                .filter(|_| going)
-                .map_or_else(String::new, seconds),
+            video.eta().filter(|_| going).map_or_else(String::new, left),
             fields.model.clone().unwrap_or_default(),
             fields.size.clone().unwrap_or_default(),
             fields

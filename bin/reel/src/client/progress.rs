@@ -1,7 +1,6 @@
 //! Bars, on a terminal; elsewhere they are not drawn.
 
 use super::video::Video;
-use crate::output;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::time::Duration;
 
@@ -54,12 +53,12 @@ impl Bars {
 
     pub(crate) fn download(&self, number: usize, bytes: u64, of: Option<u64>) {
         if let Some(bar) = self.bars.get(number) {
+            bar.set_message("downloading");
+            bar.set_length(of.unwrap_or(bytes));
+            bar.set_position(bytes);
             bar.set_style(style(
                 "{prefix}[{bar:30}] {bytes} of {total_bytes}  {elapsed}  {msg}",
             ));
-            bar.set_length(of.unwrap_or(bytes));
-            bar.set_position(bytes);
-            bar.set_message("downloading");
         }
     }
 
@@ -94,8 +93,16 @@ pub(crate) fn message(video: &Video) -> String {
         },
     };
     match video.eta() {
-        Some(eta) => format!("{doing}, about {} left", output::seconds(eta)),
+        Some(eta) => format!("{doing}, about {} left", left(eta)),
         None => doing,
+    }
+}
+
+/// A guess at a time, no more exact than it is.
+pub(crate) fn left(time: Duration) -> String {
+    match time.as_secs_f64().round() as u64 {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
     }
 }
 
