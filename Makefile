@@ -4,12 +4,13 @@
 # make chaos   the numbers of docs/reliability.md: faults, kills, full disks (lengths: variables below)
 # make quality the judge over the prompts of the built-in model, and a contact sheet
 # make build   target/release/reel and target/release/reel-worker
+# make man     manual pages of the command line, in target/man
 # make setup   what the others need; idempotent
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: setup build run test lint rust-test python-test e2e docs bench bench-scheduler chaos quality clean
+.PHONY: setup build man run test lint rust-test python-test e2e docs bench bench-scheduler chaos quality clean
 
 PROMPT ?= a red circle moving right on a black background
 LISTEN ?= 127.0.0.1:8000
@@ -27,6 +28,9 @@ setup:
 
 build: setup
 	cargo build --release --locked --package reel-bin --package reel-worker-bin
+
+man:
+	cargo run --locked --package reel-bin -- man target/man
 
 run: build
 	.ci/serve-and-generate "$(PROMPT)" $(LISTEN) $(OUT) $(FIRST_BAKE_S) $(ONCE)

@@ -6,12 +6,13 @@ mod baker;
 mod batch_rules;
 mod catalog;
 mod check;
+mod client;
 mod comparison;
 mod config;
-mod generate;
 mod image_decoder;
 mod incident;
 mod key;
+mod manual;
 mod operator;
 mod output;
 mod plan;
@@ -24,7 +25,7 @@ mod slots;
 mod startup;
 mod tuning;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use config::{Config, LogFormat};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -39,7 +40,7 @@ const EXIT_USAGE: u8 = 64;
 
 /// Turns the GPUs of a machine into one video-generation endpoint.
 #[derive(Debug, Parser)]
-#[command(version, disable_help_subcommand = true)]
+#[command(name = "reel", version, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -53,8 +54,10 @@ enum Command {
     Bake(BakeArgs),
     /// Check a configuration and say what it would serve, without starting anything
     Check(SettingsArgs),
-    /// Ask a running server for one video
-    Generate(generate::GenerateArgs),
+    /// Ask a running server for videos, and download them
+    Generate(client::generate::GenerateArgs),
+    /// List, show, cancel, delete or download jobs of a running server
+    Jobs(client::jobs::JobsArgs),
     /// Say how many workers, how much memory and which shapes suit a sample of traffic, before anything starts
     Plan(PlanArgs),
     /// Try traffic and policies on a virtual clock, side by side
@@ -68,6 +71,10 @@ enum Command {
     /// Decode one image from standard input; the server starts it
     #[command(name = reel_media::IMAGE_DECODER, hide = true)]
     ImageDecoder(image_decoder::ImageDecoderArgs),
+    /// Print what a shell needs to complete commands
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    Man(manual::ManArgs),
 }
 
 /// What overrides the configuration file.
@@ -185,9 +192,17 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", explain(&error));
-            let usage = error.is::<config::ConfigError>() || error.is::<startup::UsageError>();
-            ExitCode::from(if usage { EXIT_USAGE } else { 1 })
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let usage = error.is::<config::ConfigError>() || error.is::<startup::UsageError>();
+    match error.downcast_ref::<client::Failure>() {
+        Some(failure) => failure.exit(),
+        None if usage => EXIT_USAGE,
+        None => 1,
     }
 }
 
@@ -203,13 +218,16 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             baker::run(&config, jobs)
         }
         Command::Check(args) => check::run(&args.load()?),
-        Command::Generate(args) => generate::run(&args),
+        Command::Generate(args) => client::generate::run(&args),
+        Command::Jobs(args) => client::jobs::run_command(&args),
         Command::Plan(args) => plan::run(&args.load()?, &args.sample),
         Command::Simulate(args) => simulate::run_command(&args),
         Command::Incident(args) => incident::run_command(args),
         Command::Key(args) => key::run_command(args),
         Command::Replay(args) => replay::run_command(&args),
         Command::ImageDecoder(args) => return Ok(image_decoder::run(&args)),
+        Command::Completions(args) => manual::completions(&args, Cli::command()),
+        Command::Man(args) => manual::man(&args, Cli::command()),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
@@ -253,7 +271,6 @@ type LogHandle = tracing_subscriber::reload::Handle<EnvFilter, tracing_subscribe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_in_order() {
