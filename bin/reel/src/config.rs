@@ -3,6 +3,7 @@
 //! A flag outranks its `REEL_*` variable, which outranks the file, which outranks the default.
 
 use crate::batch_rules::{self, RulesError};
+use crate::outbound::OutboundSettings;
 use crate::scheduling::Scheduling;
 use crate::slots::Slots;
 use crate::tuning::{IncidentSettings, StorageSettings};
@@ -33,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) storage: StorageSettings,
     pub(crate) bake: Bake,
     pub(crate) media: Media,
+    pub(crate) outbound: OutboundSettings,
     pub(crate) log: Log,
     /// Models to serve, the default one first; empty: the built-in `tiny-shapes`.
     pub(crate) models: Vec<Model>,
@@ -422,6 +424,7 @@ impl Config {
                 reason: "must be 0 to 19",
             });
         }
+        self.outbound.check()?;
         self.server.origins()?;
         self.server.check_public_url()?;
         at_least_one("server.body_bytes_max", self.server.body_bytes_max as u64)?;
@@ -608,6 +611,7 @@ mod tests {
         config.paths.worker = None;
         config.bake.python = None;
         config.media.ffmpeg = None;
+        config.outbound = OutboundSettings::default();
         config.models.clear();
         config.scheduler.pinned.clear();
         config.scheduler.batch_rules = None;

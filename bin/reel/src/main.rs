@@ -14,6 +14,7 @@ mod incident;
 mod key;
 mod manual;
 mod operator;
+mod outbound;
 mod output;
 mod plan;
 mod replay;

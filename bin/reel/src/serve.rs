@@ -6,6 +6,7 @@ use crate::baker;
 use crate::catalog;
 use crate::config::Config;
 use crate::operator::{Operator, Source};
+use crate::outbound;
 use crate::service::ServiceManager;
 use crate::startup::{self, Storage, UsageError};
 use anyhow::Context;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
 
 /// Threads that serve HTTP.
 const GATEWAY_THREADS: usize = 2;
@@ -63,6 +65,14 @@ pub(crate) fn run(config: &Config, source: Source) -> anyhow::Result<()> {
     worker.marker_prefix = startup::end_orphans(&config.paths.data_dir, cgroups.as_ref())?;
     let registry = prometheus::Registry::new();
     announce(config, &devices, slots_per_device, unfinished.len());
+    let owed = Arc::new(Notify::new());
+    let courier = outbound::courier(
+        config,
+        (journal.clone(), reader.clone()),
+        Arc::clone(&keys.ring),
+        Arc::clone(&owed),
+        registry.clone(),
+    )?;
     let parts = Parts {
         config: config.scheduler()?,
         devices,
@@ -80,6 +90,7 @@ pub(crate) fn run(config: &Config, source: Source) -> anyhow::Result<()> {
         profiles: config.paths.data_dir.join("profiles.json"),
         device_memory: Arc::new(DriverMemory),
         record: startup::recording(config)?,
+        owed,
     };
     let (mut supervisor, pool, handle) = Supervisor::new(parts)?;
     supervisor.restore(unfinished, Instant::now());
@@ -101,12 +112,14 @@ pub(crate) fn run(config: &Config, source: Source) -> anyhow::Result<()> {
         store,
         ffmpeg,
         image_decoder: startup::image_decoder(),
+        image_fetch: config.outbound.image_fetch()?,
         keys,
         registry,
         config: config.gateway(),
     };
     tracing::info!("listening on http://{address}");
     manager.ready();
+    http.spawn(courier.run());
     http.block_on(serve_http((listener, admin), gateway, ended))?;
     tracing::info!("ended");
     Ok(())

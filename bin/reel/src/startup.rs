@@ -14,6 +14,7 @@ use std::fs::{self, DirBuilder};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What recordings are called.
@@ -112,7 +113,7 @@ pub(crate) fn open_keys(config: &Config) -> anyhow::Result<Keys> {
     }
     tracing::info!(keys = keys.keys().len(), "API keys");
     Ok(Keys {
-        ring,
+        ring: Arc::new(ring),
         signer: UrlSigner::open(data_dir)?,
     })
 }

@@ -27,7 +27,7 @@ const SCHEME: &str = "Bearer ";
 #[derive(Debug)]
 pub struct Keys {
     /// The keys; an empty ring asks nobody for one.
-    pub ring: SharedKeyRing,
+    pub ring: Arc<SharedKeyRing>,
     /// Signs addresses that open one thing without a key.
     pub signer: UrlSigner,
 }

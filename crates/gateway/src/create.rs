@@ -4,7 +4,7 @@ use crate::caller::Caller;
 use crate::gateway::{Found, Gateway, blocking};
 use crate::respond::ApiError;
 use crate::submit::Asked;
-use crate::{sync, videos, view};
+use crate::{fetch, sync, videos, view};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
@@ -113,15 +113,15 @@ fn image(file: Option<Bytes>, named: Option<ImageSource>) -> Result<Option<Image
 
 /// The first frame of a job.
 async fn decode(gateway: &Gateway, image: ImageSource, shape: Shape) -> Result<Vec<u8>, ApiError> {
-    let image = match image {
-        ImageSource::Bytes(bytes) => bytes,
-        ImageSource::Url(_) => return Err(ApiError::ImageUrlForbidden),
-    };
     let _place = gateway
         .image_decodes
         .acquire()
         .await
         .map_err(|_| ApiError::Shed)?;
+    let image = match image {
+        ImageSource::Bytes(bytes) => bytes,
+        ImageSource::Url(url) => fetch::image(gateway, url).await?,
+    };
     Ok(gateway.image_decoder.decode(image, shape).await?)
 }
 

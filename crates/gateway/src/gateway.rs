@@ -2,6 +2,7 @@
 
 use crate::caller::{Caller, Door, Keys, now_ms};
 use crate::config::GatewayConfig;
+use crate::fetch::ImageFetch;
 use crate::metrics::HttpMetrics;
 use crate::respond::ApiError;
 use crate::{content, view};
@@ -30,6 +31,8 @@ pub struct Parts {
     pub ffmpeg: Ffmpeg,
     /// What looks into images.
     pub image_decoder: ImageDecoder,
+    /// How images are fetched that a request only names; `None`: not at all.
+    pub image_fetch: Option<ImageFetch>,
     /// Who may ask.
     pub keys: Keys,
     /// Where metrics are collected, the gateway's own among them.
@@ -47,6 +50,7 @@ pub(crate) struct Gateway {
     pub(crate) gallery: Gallery,
     pub(crate) ffmpeg: Ffmpeg,
     pub(crate) image_decoder: ImageDecoder,
+    pub(crate) image_fetch: Option<ImageFetch>,
     pub(crate) door: Door,
     pub(crate) registry: prometheus::Registry,
     pub(crate) config: GatewayConfig,
@@ -95,6 +99,7 @@ impl Gateway {
             store: parts.store,
             ffmpeg: parts.ffmpeg,
             image_decoder: parts.image_decoder,
+            image_fetch: parts.image_fetch,
             door: Door::new(parts.keys),
             registry: parts.registry,
             config: parts.config,

@@ -14,6 +14,7 @@ mod config;
 mod content;
 mod create;
 mod events;
+mod fetch;
 mod gateway;
 mod health;
 mod intake;
@@ -31,6 +32,7 @@ mod view;
 
 pub use caller::Keys;
 pub use config::{GatewayConfig, ServeLimits};
+pub use fetch::ImageFetch;
 pub use gateway::Parts;
 pub use router::{Routers, routers};
 pub use serve::{serve, serve_with};

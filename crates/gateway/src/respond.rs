@@ -9,6 +9,7 @@ use reel_domain::{Failure, JobId, JobStatus, Priority, Rejection};
 use reel_journal::ReadError;
 use reel_keys::{KeyError, Limited, SignedUrlError};
 use reel_media::{ImageError, MediaError};
+use reel_outbound::FetchError;
 use reel_pool::{CancelError, DeleteError};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub(crate) enum ApiError {
         "only videos of this server can be extended: give {{\"id\": \"video_…\"}} as `video`, not a file"
     )]
     VideoUpload,
+    #[error("the image cannot be fetched: {0}")]
+    ImageFetch(#[from] FetchError),
     #[error("the picture could not be made")]
     Still(#[from] StillError),
     #[error("the last frames of the video could not be read")]
@@ -169,6 +172,9 @@ impl ApiError {
             }
             Self::ImageUrlForbidden => {
                 Mapping::new(S::BAD_REQUEST, "image_url_not_allowed").param(reel_api::IMAGE_FIELD)
+            }
+            Self::ImageFetch(_) => {
+                Mapping::new(S::BAD_REQUEST, "image_not_fetched").param(reel_api::IMAGE_FIELD)
             }
             Self::VideoUpload => {
                 Mapping::new(S::BAD_REQUEST, "invalid_type").param(reel_api::VIDEO_FIELD)

@@ -92,7 +92,7 @@ pub struct NewKey {
     pub unfinished_jobs_max: Option<NonZeroU32>,
     /// The most urgent class.
     pub priority_max: Option<Priority>,
-    /// Where the end of a job is reported; a key that has one gets a secret to sign with.
+    /// Where the end of a job is told that does not say.
     pub callback_url: Option<String>,
     /// Whatever its maker wants to remember.
     pub note: Option<String>,
@@ -234,10 +234,7 @@ fn free_id(ring: &KeyRing) -> Result<String, KeyFileError> {
 
 fn make(new: NewKey, id: String, now_ms: u64) -> Result<CreatedKey, KeyFileError> {
     let secret = mint::secret()?;
-    let webhook_secret = match &new.callback_url {
-        Some(_) => Some(WebhookSecret::new(mint::webhook_secret()?)),
-        None => None,
-    };
+    let webhook_secret = Some(WebhookSecret::new(mint::webhook_secret()?));
     let text = key::write(&id, &secret);
     let key = Key {
         id,

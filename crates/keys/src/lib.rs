@@ -19,6 +19,7 @@ mod mint;
 mod moment;
 mod rate;
 mod ring;
+mod server_secret;
 mod shared;
 mod signed_url;
 mod stored;
@@ -27,6 +28,7 @@ pub use file::{CreatedKey, KeyFile, KeyFileError, NewKey};
 pub use key::{Key, KeyDigest, KeyError, WebhookSecret};
 pub use rate::{Limited, RateLimiter};
 pub use ring::{Exposure, KeyRing};
+pub use server_secret::{WebhookSecretError, server_webhook_secret};
 pub use shared::{KeyRingEvent, SharedKeyRing};
 pub use signed_url::{SignedUrlError, SigningSecretError, UrlSigner};
 
@@ -34,6 +36,8 @@ pub use signed_url::{SignedUrlError, SigningSecretError, UrlSigner};
 pub const KEY_FILE_NAME: &str = "keys.toml";
 /// The file of the signing secret inside a data directory.
 pub const SIGNING_SECRET_FILE_NAME: &str = "secret";
+/// The file of the server's own webhook secret inside a data directory.
+pub const WEBHOOK_SECRET_FILE_NAME: &str = "webhook-secret";
 /// Keys in one file, revoked ones included.
 pub const KEYS_MAX: usize = 10_000;
 /// Bytes of one file of keys.

@@ -75,6 +75,8 @@ pub struct Parts {
     pub device_memory: Arc<dyn DeviceMemory>,
     /// Where to record what happens, and how many bytes at most.
     pub record: Option<(PathBuf, u64)>,
+    /// Told when a client is owed a word about the end of its job.
+    pub owed: Arc<Notify>,
 }
 
 /// What an operator may change while the supervisor runs.
@@ -216,6 +218,8 @@ pub struct Supervisor {
     keeper: Option<Keeper>,
     /// Tells the keeper that space was taken, or is short.
     pub(crate) space: Arc<Notify>,
+    /// Told when a client is owed a word about the end of its job.
+    pub(crate) owed: Arc<Notify>,
     pub(crate) ffmpeg: Ffmpeg,
     pub(crate) spawner: Spawner,
     pub(crate) metrics: Metrics,
@@ -271,6 +275,7 @@ impl Supervisor {
         let mut supervisor = Self {
             keeper: Some(keeper),
             space,
+            owed: parts.owed,
             tuning: parts.tuning,
             retention,
             decided: VecDeque::new(),

@@ -571,6 +571,9 @@ impl Supervisor {
             _ => self.remove_files(id),
         }
         self.space.notify_one();
+        if live.job.callback.is_some() {
+            self.owed.notify_one();
+        }
         tracing::info!(job = %id, %status, took_ms = took.as_millis(), "the job has ended");
     }
 

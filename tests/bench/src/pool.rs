@@ -60,6 +60,7 @@ impl Running {
             profiles: dir.path().join("profiles.json"),
             device_memory: Arc::new(DriverMemory),
             record: None,
+            owed: Arc::default(),
         };
         let (supervisor, pool, control) = Supervisor::new(parts)?;
         let ended = tokio::spawn(supervisor.run());

@@ -60,6 +60,7 @@ impl Server {
             store,
             ffmpeg: Ffmpeg::locate(None).unwrap(),
             image_decoder: image_decoder(),
+            image_fetch: None,
             registry: prometheus::Registry::new(),
             config,
         });
@@ -184,7 +185,7 @@ fn image_decoder() -> ImageDecoder {
 fn keys(directory: &Path) -> Keys {
     let path = directory.join("keys.toml");
     Keys {
-        ring: SharedKeyRing::open(&path, Instant::now(), drop).unwrap(),
+        ring: Arc::new(SharedKeyRing::open(&path, Instant::now(), drop).unwrap()),
         signer: UrlSigner::open(directory).unwrap(),
     }
 }

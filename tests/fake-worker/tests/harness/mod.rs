@@ -122,6 +122,7 @@ impl Pool {
             profiles: dir.join("profiles.json"),
             device_memory,
             record: None,
+            owed: Arc::default(),
         };
         let (mut supervisor, handle, control) = Supervisor::new(parts).unwrap();
         supervisor.restore(reader.unfinished().unwrap(), Instant::now());
