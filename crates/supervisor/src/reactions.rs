@@ -5,7 +5,7 @@ use crate::driver::Supervisor;
 use crate::effects::now_ms;
 use crate::encode;
 use crate::event::{BundleNews, Event};
-use crate::jobs::Live;
+use crate::jobs::{Live, POSITIONS_PUBLISHED_MAX};
 use crate::memory;
 use crate::work::work;
 use crate::workers::{Asked, Meaning, Process, Wanted, Worker, desync};
@@ -96,6 +96,9 @@ impl Supervisor {
 
     fn stored(&mut self, id: JobId, result: Result<(), Rejection>, now: Instant) {
         let durable = result.is_ok();
+        // First the scheduler: whether a job waits, and where, is part of what is shown.
+        self.queue_moved = true;
+        self.decide(Input::Stored { id, durable }, now);
         match result {
             Ok(()) => self.show(id),
             Err(rejection) => {
@@ -104,14 +107,14 @@ impl Supervisor {
                 self.jobs.refused(id, rejection);
             }
         }
-        self.queue_moved = true;
-        self.decide(Input::Stored { id, durable }, now);
     }
 
     /// The job is durable: everybody may see it.
     fn show(&mut self, id: JobId) {
         let (estimates, state) = (&self.estimates, &self.state);
-        self.jobs.stored(id, |job, progress| {
+        let mut ahead = self.scheduler.waiting().take(POSITIONS_PUBLISHED_MAX);
+        let position = ahead.position(|waiting| waiting == id);
+        self.jobs.stored(id, position, |job, progress| {
             let hot = state.borrow().is_hot(&job.bundle);
             estimates.raw_ms(job, progress, hot)
         });
