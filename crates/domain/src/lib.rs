@@ -9,11 +9,13 @@
 //! - [`origin`], [`client`]: what an earlier job has to do with it, and what its client says beside the work
 //! - [`fault`]: how workers go wrong
 //! - [`tenant`]: who asks, and how urgently
+//! - [`durability`]: what a power cut may take
 //! - [`rejection`]: why work was not accepted
 //! - [`limits`]: every bound, with its name and default
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod durability;
 pub mod fault;
 pub mod ids;
 pub mod job;
@@ -27,6 +29,7 @@ pub mod shape;
 pub mod tenant;
 
 pub use client::{CallbackUrl, Idempotency, IdempotencyKey, TraceParent};
+pub use durability::Durability;
 pub use fault::{BootFailure, BootPhase, Breach, Fault, FaultClass, Silence, Stage};
 pub use ids::{AttemptId, DeviceId, JobId, SessionId, SlotId};
 pub use job::{Durations, Failure, FailureCode, Job, JobStatus, Outcome};
