@@ -7,7 +7,7 @@ use reel_artifacts::{Staging, Store, StoreError};
 use reel_domain::{AttemptId, Failure, FailureCode, Fps, Shape};
 use reel_journal::VideoMeta;
 use reel_media::{Clip, Encoder, Ffmpeg};
-use reel_protocol::Pixels;
+use reel_protocol::{Pixels, Video};
 use std::fs::File;
 
 /// Larger videos are read by the encoder straight from their memory file: beside their length, the start of
@@ -78,6 +78,21 @@ pub(crate) async fn publish_video(
         }
     };
     let published = blocking(move || store.publish(staging)).await?;
+    Ok(VideoMeta {
+        bytes: published.bytes,
+        sha256: published.sha256,
+    })
+}
+
+/// Publishes a video that its worker has made whole; blocks on the disk.
+pub(crate) fn publish_ready_made(
+    store: &Store,
+    attempt: AttemptId,
+    video: &Video,
+) -> Result<VideoMeta, Failure> {
+    let mp4 = video.read().map_err(|error| not_stored(&error, false))?;
+    let published = store.publish_bytes(attempt, &mp4);
+    let published = published.map_err(|error| not_stored(&error, error.is_out_of_space()))?;
     Ok(VideoMeta {
         bytes: published.bytes,
         sha256: published.sha256,
