@@ -8,6 +8,7 @@ use crate::scheduling::Scheduling;
 use crate::slots::Slots;
 use crate::tuning::{IncidentSettings, StorageSettings};
 use axum::http::HeaderValue;
+use reel_domain::Durability;
 use reel_gateway::GatewayConfig;
 use serde::Deserialize;
 use std::fs;
@@ -32,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) recording: Recording,
     pub(crate) incidents: IncidentSettings,
     pub(crate) storage: StorageSettings,
+    pub(crate) journal: JournalSettings,
     pub(crate) bake: Bake,
     pub(crate) media: Media,
     pub(crate) outbound: OutboundSettings,
@@ -136,6 +138,34 @@ pub(crate) struct Recording {
     pub(crate) bytes_max: u64,
     /// Recordings that are kept; each start begins one.
     pub(crate) keep: usize,
+}
+
+/// `[journal]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct JournalSettings {
+    /// Jobs and videos are synced to the disk before anybody hears of them (`full`), or not (`off`).
+    pub(crate) sync: JournalSync,
+}
+
+/// `journal.sync`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum JournalSync {
+    /// A power cut takes nothing that was answered for.
+    #[default]
+    Full,
+    /// A power cut may take jobs and videos of the last moments; the end of the process does not.
+    Off,
+}
+
+impl From<JournalSync> for Durability {
+    fn from(sync: JournalSync) -> Self {
+        match sync {
+            JournalSync::Full => Self::Full,
+            JournalSync::Off => Self::Off,
+        }
+    }
 }
 
 /// `[bake]`

@@ -2,7 +2,7 @@
 
 use reel_protocol::{
     Attempt, Canary, Capabilities, FailureClass, FromWorker, Item, MESSAGE_BYTES_MAX, MemoryUse,
-    Mode, Stage, Timings, ToWorker, decode, encode,
+    Mode, OutputKind, Stage, Timings, ToWorker, decode, encode,
 };
 
 fn attempt() -> Attempt {
@@ -75,6 +75,7 @@ fn messages_from_workers_keep_their_bytes() {
         max_batch: 8,
         continuous: true,
         pausable: false,
+        videos: true,
     };
     let cases = [
         (
@@ -86,7 +87,7 @@ fn messages_from_workers_keep_their_bytes() {
         ),
         (
             FromWorker::Loaded { capabilities },
-            "010165080100".to_owned(),
+            "01016508010001".to_owned(),
         ),
         (
             FromWorker::Ready {
@@ -120,10 +121,20 @@ fn messages_from_workers_keep_their_bytes() {
         (
             FromWorker::Finished {
                 attempt: attempt(),
+                output: OutputKind::Frames,
                 timings: Timings::default(),
                 memory,
             },
-            format!("06{job}020000000102"),
+            format!("06{job}02000000000102"),
+        ),
+        (
+            FromWorker::Finished {
+                attempt: attempt(),
+                output: OutputKind::Video,
+                timings: Timings::default(),
+                memory,
+            },
+            format!("06{job}02010000000102"),
         ),
         (
             FromWorker::Cancelled { attempt: attempt() },

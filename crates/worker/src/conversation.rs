@@ -9,7 +9,7 @@ use crate::memory;
 use reel_protocol::flight::{Boot, Note, Told};
 use reel_protocol::{
     Attempt, Canary, Channel, ChannelError, Checkpoint, CheckpointError, FailureClass,
-    FlightRecorder, FromWorker, Item, Pixels, Stage, Timings, ToWorker, VERSION,
+    FlightRecorder, FromWorker, Item, OutputKind, Pixels, Stage, Timings, ToWorker, VERSION, Video,
 };
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, RecvError, TryRecvError, sync_channel};
@@ -385,24 +385,32 @@ impl<'a, E: Engine> Conversation<'a, E> {
         } = active;
         let begun = Instant::now();
         self.flight.note(Note::Enters(attempt, Stage::Decode));
-        let mut frames = vec![0; self.engine.video_bytes()];
-        match self.engine.decode(run, &mut frames) {
-            Ok(()) => {}
+        let (output, memory_file) = match self.output(run) {
+            Ok(output) => output,
             Err(error) => return self.fail(attempt, error),
-        }
-        let pixels = match Pixels::new(&frames) {
-            Ok(pixels) => pixels,
-            Err(error) => return self.fail(attempt, EngineError::soft(error.to_string())),
         };
         timings.decode_us = micros(begun.elapsed());
         let memory = memory::of_this_process();
         self.flight.note(Note::Memory(memory));
         let finished = FromWorker::Finished {
             attempt,
+            output,
             timings,
             memory,
         };
-        Ok(self.channel.send(&finished, Some(pixels.as_fd()))?)
+        Ok(self.channel.send(&finished, Some(memory_file.as_fd()))?)
+    }
+
+    /// The video that the engine made itself, or the frames of one.
+    fn output(&mut self, run: E::Run) -> Result<(OutputKind, OwnedFd), EngineError> {
+        if let Some(mp4) = self.engine.video(&run)? {
+            let video = Video::new(&mp4).map_err(|error| EngineError::soft(error.to_string()))?;
+            return Ok((OutputKind::Video, video.into()));
+        }
+        let mut frames = vec![0; self.engine.video_bytes()];
+        self.engine.decode(run, &mut frames)?;
+        let pixels = Pixels::new(&frames).map_err(|error| EngineError::soft(error.to_string()))?;
+        Ok((OutputKind::Frames, pixels.into_file().into()))
     }
 
     fn fail(&mut self, attempt: Attempt, error: EngineError) -> Result<(), Stop> {

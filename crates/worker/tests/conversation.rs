@@ -36,6 +36,7 @@ impl Engine for Counter {
             max_batch: 4,
             continuous: true,
             pausable: false,
+            videos: false,
         }
     }
 
