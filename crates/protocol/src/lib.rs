@@ -35,5 +35,6 @@ pub use video::{VIDEO_BYTES_MAX, Video, VideoError};
 
 /// The version that this build speaks. 1: Hello, Ready, Generate, Cancel, Ping, Shutdown and their answers; 2: formed
 /// batches (`Generate.more`), Pause and Resume; 3: Hello before the bundle is loaded, Loaded, Checkpoint and
-/// `Generate.resumes`, the flight recorder at descriptor 4; 4: ready-made videos (`Capabilities.videos`, `Finished.output`).
+/// `Generate.resumes`, the flight recorder at descriptor 4; 4: ready-made videos (`Capabilities.videos`, `Finished.output`),
+/// `Item.trace`.
 pub const VERSION: u32 = 4;

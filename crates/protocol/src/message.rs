@@ -51,6 +51,8 @@ pub struct Item {
     pub fps: u32,
     /// Given frames, 0 for t2v. They arrive as a memfd with the message: RGB, 8 bit, `[frames, height, width, 3]`.
     pub conditioning_frames: u32,
+    /// The trace that its request belongs to: a `traceparent` of W3C Trace Context. For the worker's spans.
+    pub trace: Option<String>,
 }
 
 impl fmt::Debug for Item {

@@ -22,6 +22,7 @@ fn item() -> Item {
         guidance: 3.0,
         fps: 8,
         conditioning_frames: 1,
+        trace: Some("t".into()),
     }
 }
 
@@ -40,7 +41,7 @@ fn messages_to_workers_keep_their_bytes() {
                 resumes: false,
                 more: true,
             },
-            format!("00{job}02010c612072656420636972636c6500fb2c01140000404008010001"),
+            format!("00{job}02010c612072656420636972636c6500fb2c01140000404008010101740001"),
         ),
         (
             ToWorker::Cancel { attempt: attempt() },

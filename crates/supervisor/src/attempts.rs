@@ -243,5 +243,6 @@ fn item(job: &Job) -> Item {
         guidance: sampling.guidance.value(),
         fps: sampling.fps.value(),
         conditioning_frames: job.conditioning_frames,
+        trace: job.trace.as_ref().map(|trace| trace.as_str().to_owned()),
     }
 }

@@ -14,6 +14,7 @@ use reel_protocol::{
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, RecvError, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
+use tracing::Span;
 
 /// Messages that may wait for the computing thread; beyond that the kernel's socket buffer holds them.
 const INBOX_MAX: usize = 64;
@@ -107,6 +108,8 @@ struct Active<R> {
     paused: bool,
     /// Where its state is kept, if the engine can go on from one.
     checkpoint: Option<Checkpoint>,
+    /// What happens for it alone is said in here.
+    span: Span,
 }
 
 /// What came with a `Generate`.
@@ -236,6 +239,8 @@ impl<'a, E: Engine> Conversation<'a, E> {
 
     fn begin(&mut self, asked: Asked) -> Result<(), Stop> {
         let attempt = asked.attempt;
+        let span = span(&asked);
+        let _inside = span.clone().entered();
         self.channel.send(&FromWorker::Started { attempt }, None)?;
         self.flight.note(Note::Enters(attempt, Stage::Encode));
         let begun = Instant::now();
@@ -247,6 +252,7 @@ impl<'a, E: Engine> Conversation<'a, E> {
             encode_us: micros(begun.elapsed()),
             ..Timings::default()
         };
+        tracing::info!(encode_us = timings.encode_us, "begun");
         let checkpoint = self.open_checkpoint(attempt)?;
         let (step, of) = self.engine.progress(&run);
         self.active.push(Active {
@@ -255,6 +261,7 @@ impl<'a, E: Engine> Conversation<'a, E> {
             timings,
             paused: false,
             checkpoint,
+            span,
         });
         self.report(attempt, Stage::Encode, 1, 1)?;
         match step {
@@ -381,8 +388,10 @@ impl<'a, E: Engine> Conversation<'a, E> {
             attempt,
             run,
             mut timings,
+            span,
             ..
         } = active;
+        let _inside = span.entered();
         let begun = Instant::now();
         self.flight.note(Note::Enters(attempt, Stage::Decode));
         let (output, memory_file) = match self.output(run) {
@@ -390,6 +399,11 @@ impl<'a, E: Engine> Conversation<'a, E> {
             Err(error) => return self.fail(attempt, error),
         };
         timings.decode_us = micros(begun.elapsed());
+        tracing::info!(
+            denoise_us = timings.denoise_us,
+            decode_us = timings.decode_us,
+            "finished"
+        );
         let memory = memory::of_this_process();
         self.flight.note(Note::Memory(memory));
         let finished = FromWorker::Finished {
@@ -414,6 +428,7 @@ impl<'a, E: Engine> Conversation<'a, E> {
     }
 
     fn fail(&mut self, attempt: Attempt, error: EngineError) -> Result<(), Stop> {
+        tracing::warn!(class = ?error.class, "the attempt failed: {error}");
         self.flight.note(Note::Failed(error.class));
         match error.class {
             FailureClass::Soft | FailureClass::Checkpoint => {
@@ -445,6 +460,19 @@ impl<'a, E: Engine> Conversation<'a, E> {
             None,
         )?)
     }
+}
+
+/// Carries the trace of the request, so that what is said of the attempt here can be found with what others say of it.
+fn span(asked: &Asked) -> Span {
+    let Attempt { job, number } = asked.attempt;
+    let job = u128::from_be_bytes(job);
+    let trace = asked.item.trace.as_deref().unwrap_or_default();
+    tracing::info_span!(
+        "attempt",
+        job = format_args!("video_{job:032x}"),
+        number,
+        trace
+    )
 }
 
 const fn told(message: &ToWorker) -> Note {

@@ -194,6 +194,7 @@ fn item(prompt: &str, steps: u32) -> Item {
         guidance: 1.0,
         fps: 8,
         conditioning_frames: 0,
+        trace: None,
     }
 }
 
