@@ -12,11 +12,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use reel_api::Invalid;
 use reel_domain::tenant::TenantNameError;
-use reel_domain::{CallbackUrl, Job, TenantName};
+use reel_domain::{CallbackUrl, Job, Priority, TenantName};
 use reel_keys::{Key, KeyError, KeyRing, RateLimiter, SharedKeyRing, UrlSigner};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where OpenAI's clients name their project.
 const TENANT_HEADER: &str = "openai-project";
@@ -53,6 +53,15 @@ impl Caller {
     /// Where the end of a job is told that does not say.
     pub(crate) fn callback(&self) -> Option<CallbackUrl> {
         self.key.as_ref()?.callback_url.as_ref()?.parse().ok()
+    }
+
+    /// How urgent a job is that does not say: as usual, or as urgent as the key allows.
+    pub(crate) fn priority(&self) -> Priority {
+        let usual = Priority::default();
+        match &self.key {
+            Some(key) if !key.allows(usual) => key.priority_max.unwrap_or(usual),
+            _ => usual,
+        }
     }
 
     /// Whether the key allows a job.
@@ -112,6 +121,8 @@ pub(crate) struct Door {
     keys: Keys,
     rates: Mutex<RateLimiter>,
     arriving: Arc<Mutex<BTreeMap<TenantName, usize>>>,
+    /// Requests for videos of one tenant that are read at the same time.
+    arriving_max: usize,
 }
 
 /// A request for a video that is on its way; dropped when it has become a job, or has not.
@@ -122,11 +133,13 @@ pub(crate) struct Arrival {
 }
 
 impl Door {
-    pub(crate) fn new(keys: Keys) -> Self {
+    /// With keys, one tenant gets half of the places where requests for videos are read.
+    pub(crate) fn new(keys: Keys, creates_at_once_max: usize) -> Self {
         Self {
             keys,
             rates: Mutex::default(),
             arriving: Arc::default(),
+            arriving_max: creates_at_once_max.div_ceil(2),
         }
     }
 
@@ -152,17 +165,28 @@ impl Door {
 
     /// Counts a request for a video against the limits of its key. `living`: jobs of its tenant that are not
     /// terminal. For a moment a job may count twice, as arriving and as living: the limit is never exceeded.
-    pub(crate) fn arrive(&self, caller: &Caller, living: usize) -> Result<Arrival, ApiError> {
+    /// `retry_after`: when the pool has room for one more, if that is known.
+    pub(crate) fn arrive(
+        &self,
+        caller: &Caller,
+        living: usize,
+        retry_after: Option<Duration>,
+    ) -> Result<Arrival, ApiError> {
         if let Some(key) = &caller.key {
             if let Some(rate) = key.rate_per_minute {
                 lock(&self.rates).check(&key.id, rate, Instant::now())?;
             }
             let arriving = lock(&self.arriving).get(&caller.tenant).copied();
+            // Slow senders of one tenant do not take the places of all others.
+            if arriving.unwrap_or(0) >= self.arriving_max {
+                return Err(ApiError::Shed);
+            }
             let unfinished = living + arriving.unwrap_or(0);
             if let Some(limit) = key.unfinished_jobs_max
                 && unfinished >= limit.get() as usize
             {
-                return Err(ApiError::UnfinishedJobs(limit.get()));
+                let limit = limit.get();
+                return Err(ApiError::UnfinishedJobs { limit, retry_after });
             }
         }
         *lock(&self.arriving)

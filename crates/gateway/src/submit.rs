@@ -11,6 +11,7 @@ use reel_domain::client::IdempotencyKeyError;
 use reel_domain::{Idempotency, IdempotencyKey, Job, JobId, Rejection, Seed, TraceParent};
 use reel_pool::Submission;
 use sha2::{Digest, Sha256};
+use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
@@ -38,7 +39,12 @@ impl<'a> Asked<'a> {
     ) -> Result<Self, ApiError> {
         let place = gateway.creates.try_acquire().map_err(|_| ApiError::Shed)?;
         let living = gateway.pool.board().living_of(&caller.tenant);
-        let arrival = gateway.door.arrive(&caller, living)?;
+        let retry_after = gateway
+            .pool
+            .estimates()
+            .turn_ms()
+            .map(Duration::from_millis);
+        let arrival = gateway.door.arrive(&caller, living, retry_after)?;
         let key = idempotency_key(request.headers())?;
         let trace = trace(request.headers());
         let path = request.uri().path().to_owned();
@@ -81,6 +87,7 @@ impl<'a> Asked<'a> {
             created_at_ms: now_ms(),
             seed: random_seed()?,
             with_image,
+            priority: self.caller.priority(),
             callback: self.caller.callback(),
             trace: self.trace.clone(),
         })
