@@ -3,6 +3,8 @@
 //! With keys, a request is its key's: it sees and counts for that key's tenant. Without keys the server listens on
 //! loopback only, everybody sees everything, and the project that OpenAI's clients name is a label for fairness.
 
+use crate::browser::Names;
+use crate::config::GatewayConfig;
 use crate::gateway::Gateway;
 use crate::respond::ApiError;
 use axum::extract::{FromRequestParts, Request, State};
@@ -119,6 +121,7 @@ pub(crate) async fn identify_admin(
 #[derive(Debug)]
 pub(crate) struct Door {
     keys: Keys,
+    names: Names,
     rates: Mutex<RateLimiter>,
     arriving: Arc<Mutex<BTreeMap<TenantName, usize>>>,
     /// Requests for videos of one tenant that are read at the same time.
@@ -134,12 +137,13 @@ pub(crate) struct Arrival {
 
 impl Door {
     /// With keys, one tenant gets half of the places where requests for videos are read.
-    pub(crate) fn new(keys: Keys, creates_at_once_max: usize) -> Self {
+    pub(crate) fn new(keys: Keys, config: &GatewayConfig) -> Self {
         Self {
             keys,
+            names: Names::new(config.public_url.as_deref(), config.cors_origins.clone()),
             rates: Mutex::default(),
             arriving: Arc::default(),
-            arriving_max: creates_at_once_max.div_ceil(2),
+            arriving_max: config.creates_at_once_max.div_ceil(2),
         }
     }
 
@@ -151,6 +155,7 @@ impl Door {
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let ring = self.keys.ring.ring(Instant::now());
         if ring.is_empty() {
+            self.names.check(headers)?;
             return Ok(Caller {
                 tenant: project(headers)?,
                 key: None,

@@ -44,6 +44,12 @@ pub(crate) enum ApiError {
     Key(KeyError),
     #[error(transparent)]
     Signed(#[from] SignedUrlError),
+    #[error(
+        "this server has no such name; without API keys it answers to localhost, to addresses and to server.public_url"
+    )]
+    UnknownHost,
+    #[error("pages of other sites may not call; server.cors_origins names those that may")]
+    ForeignOrigin,
     #[error("this key is not an operator's")]
     NotAnAdmin,
     #[error("this key does not allow the priority {0}")]
@@ -163,6 +169,8 @@ impl ApiError {
                 Mapping::new(S::FORBIDDEN, "address_expired").param("expires")
             }
             Self::Signed(_) => Mapping::new(S::FORBIDDEN, "wrong_signature").param("signature"),
+            Self::UnknownHost => Mapping::new(S::FORBIDDEN, "unknown_host"),
+            Self::ForeignOrigin => Mapping::new(S::FORBIDDEN, "foreign_origin"),
             Self::NotAnAdmin => Mapping::new(S::FORBIDDEN, "not_an_admin"),
             Self::PriorityForbidden(_) => {
                 Mapping::new(S::FORBIDDEN, "priority_not_allowed").param("priority")
