@@ -20,8 +20,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Where OpenAI's clients name their project.
 const TENANT_HEADER: &str = "openai-project";
-/// What comes before a key.
-const SCHEME: &str = "Bearer ";
+/// What comes before a key, in any case.
+const SCHEME: &str = "Bearer";
 
 /// What decides who may come in.
 #[derive(Debug)]
@@ -190,9 +190,10 @@ impl Drop for Arrival {
 fn verify<'a>(ring: &'a KeyRing, headers: &HeaderMap) -> Result<&'a Key, ApiError> {
     let value = headers.get(header::AUTHORIZATION);
     let presented = value
-        .and_then(|value| value.to_str().ok()?.strip_prefix(SCHEME))
-        .ok_or(ApiError::NoKey)?;
-    Ok(ring.verify(presented.trim(), now_ms())?)
+        .and_then(|value| value.to_str().ok()?.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME));
+    let (_, key) = presented.ok_or(ApiError::NoKey)?;
+    Ok(ring.verify(key.trim(), now_ms())?)
 }
 
 /// The project of OpenAI's clients, as they say.
