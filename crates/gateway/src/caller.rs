@@ -150,24 +150,27 @@ impl Door {
         })
     }
 
-    /// Counts a request for a video against the limits of its key. `living`: jobs of its tenant that are not
+    /// Counts a request for a video against the limits of its key. `living`: says how many jobs of its tenant are not
     /// terminal. For a moment a job may count twice, as arriving and as living: the limit is never exceeded.
-    pub(crate) fn arrive(&self, caller: &Caller, living: usize) -> Result<Arrival, ApiError> {
+    pub(crate) fn arrive(
+        &self,
+        caller: &Caller,
+        living: impl FnOnce() -> usize,
+    ) -> Result<Arrival, ApiError> {
+        // Held over both counts: what arrives before it is let go is living by then, and is not missed by either.
+        let mut arriving = lock(&self.arriving);
         if let Some(key) = &caller.key {
-            if let Some(rate) = key.rate_per_minute {
-                lock(&self.rates).check(&key.id, rate, Instant::now())?;
-            }
-            let arriving = lock(&self.arriving).get(&caller.tenant).copied();
-            let unfinished = living + arriving.unwrap_or(0);
+            let unfinished = arriving.get(&caller.tenant).copied().unwrap_or(0) + living();
             if let Some(limit) = key.unfinished_jobs_max
                 && unfinished >= limit.get() as usize
             {
                 return Err(ApiError::UnfinishedJobs(limit.get()));
             }
+            if let Some(rate) = key.rate_per_minute {
+                lock(&self.rates).check(&key.id, rate, Instant::now())?;
+            }
         }
-        *lock(&self.arriving)
-            .entry(caller.tenant.clone())
-            .or_default() += 1;
+        *arriving.entry(caller.tenant.clone()).or_default() += 1;
         Ok(Arrival {
             tenant: caller.tenant.clone(),
             arriving: Arc::clone(&self.arriving),

@@ -37,7 +37,7 @@ impl<'a> Asked<'a> {
         request: Request,
     ) -> Result<Self, ApiError> {
         let place = gateway.creates.try_acquire().map_err(|_| ApiError::Shed)?;
-        let living = gateway.pool.board().living_of(&caller.tenant);
+        let living = || gateway.pool.board().living_of(&caller.tenant);
         let arrival = gateway.door.arrive(&caller, living)?;
         let key = idempotency_key(request.headers())?;
         let trace = trace(request.headers());
