@@ -42,7 +42,7 @@ pub(crate) async fn extend(
     request: Request,
 ) -> Result<Response, ApiError> {
     let asked = Asked::read(&gateway, caller.clone(), request).await?;
-    let id = match asked.earlier(&gateway).await? {
+    let id = match asked.earlier()? {
         Some(id) => id,
         None => extension(&gateway, asked).await?,
     };
@@ -73,7 +73,7 @@ pub(crate) async fn remix(
 ) -> Result<Response, ApiError> {
     let source = gateway.find(videos::video_id(id)?, &caller).await?;
     let asked = Asked::read(&gateway, caller.clone(), request).await?;
-    let id = match asked.earlier(&gateway).await? {
+    let id = match asked.earlier()? {
         Some(id) => id,
         None => {
             let request = RemixVideo::from_fields(asked.upload.fields.clone())?;
@@ -86,7 +86,7 @@ pub(crate) async fn remix(
 }
 
 async fn new_video(gateway: &Gateway, mut asked: Asked<'_>) -> Result<JobId, ApiError> {
-    if let Some(id) = asked.earlier(gateway).await? {
+    if let Some(id) = asked.earlier()? {
         return Ok(id);
     }
     let mut request = CreateVideo::from_fields(asked.upload.fields.clone())?;
