@@ -6,7 +6,7 @@ use crate::intake::{self, Upload};
 use crate::respond::ApiError;
 use axum::extract::Request;
 use axum::http::HeaderMap;
-use reel_api::{Invalid, Stamp};
+use reel_api::{IMAGE_FIELD, Invalid, Stamp};
 use reel_domain::client::IdempotencyKeyError;
 use reel_domain::{Idempotency, IdempotencyKey, Job, JobId, Rejection, Seed, TraceParent};
 use reel_pool::Submission;
@@ -81,6 +81,20 @@ impl<'a> Asked<'a> {
             }
             .into()),
             (None, _) => Ok(None),
+        }
+    }
+
+    /// Of requests that start from an earlier video and from no image.
+    pub(crate) fn refuse_image(&self) -> Result<(), Invalid> {
+        match self.upload.image {
+            Some(_) => Err(Invalid {
+                message: format!(
+                    "a video that is made from an earlier one takes no `{IMAGE_FIELD}`"
+                ),
+                param: Some(IMAGE_FIELD.into()),
+                code: "unknown_parameter",
+            }),
+            None => Ok(()),
         }
     }
 
