@@ -16,14 +16,15 @@ use reel_api::Invalid;
 use reel_domain::tenant::TenantNameError;
 use reel_domain::{CallbackUrl, Job, Priority, TenantName};
 use reel_keys::{Key, KeyError, KeyRing, RateLimiter, SharedKeyRing, UrlSigner};
+use reel_pool::PoolHandle;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where OpenAI's clients name their project.
 const TENANT_HEADER: &str = "openai-project";
-/// What comes before a key.
-const SCHEME: &str = "Bearer ";
+/// What comes before a key, in any case.
+const SCHEME: &str = "Bearer";
 
 /// What decides who may come in.
 #[derive(Debug)]
@@ -168,39 +169,47 @@ impl Door {
         })
     }
 
-    /// Counts a request for a video against the limits of its key. `living`: jobs of its tenant that are not
-    /// terminal. For a moment a job may count twice, as arriving and as living: the limit is never exceeded.
-    /// `retry_after`: when the pool has room for one more, if that is known.
+    /// Counts a request for a video against the limits of its key, unless it has become a job before (`known`) and is
+    /// counted as that. For a moment a job may count twice, as arriving and as living: the limit is never exceeded.
     pub(crate) fn arrive(
         &self,
         caller: &Caller,
-        living: usize,
-        retry_after: Option<Duration>,
+        pool: &PoolHandle,
+        known: bool,
     ) -> Result<Arrival, ApiError> {
-        if let Some(key) = &caller.key {
-            if let Some(rate) = key.rate_per_minute {
-                lock(&self.rates).check(&key.id, rate, Instant::now())?;
-            }
-            let arriving = lock(&self.arriving).get(&caller.tenant).copied();
+        // Held over both counts: what arrives before it is let go is living by then, and is not missed by either.
+        let mut arriving = lock(&self.arriving);
+        let here = arriving.get(&caller.tenant).copied().unwrap_or(0);
+        if let Some(key) = caller.key.as_ref() {
             // Slow senders of one tenant do not take the places of all others.
-            if arriving.unwrap_or(0) >= self.arriving_max {
+            if here >= self.arriving_max {
                 return Err(ApiError::Shed);
             }
-            let unfinished = living + arriving.unwrap_or(0);
-            if let Some(limit) = key.unfinished_jobs_max
-                && unfinished >= limit.get() as usize
-            {
-                let limit = limit.get();
-                return Err(ApiError::UnfinishedJobs { limit, retry_after });
+            if !known {
+                self.check_limits(key, here, pool)?;
             }
         }
-        *lock(&self.arriving)
-            .entry(caller.tenant.clone())
-            .or_default() += 1;
+        *arriving.entry(caller.tenant.clone()).or_default() += 1;
         Ok(Arrival {
             tenant: caller.tenant.clone(),
             arriving: Arc::clone(&self.arriving),
         })
+    }
+
+    fn check_limits(&self, key: &Key, here: usize, pool: &PoolHandle) -> Result<(), ApiError> {
+        let unfinished = here + pool.board().living_of(&key.tenant);
+        if let Some(limit) = key.unfinished_jobs_max
+            && unfinished >= limit.get() as usize
+        {
+            return Err(ApiError::UnfinishedJobs {
+                limit: limit.get(),
+                retry_after: pool.estimates().turn_ms().map(Duration::from_millis),
+            });
+        }
+        if let Some(rate) = key.rate_per_minute {
+            lock(&self.rates).check(&key.id, rate, Instant::now())?;
+        }
+        Ok(())
     }
 }
 
@@ -219,9 +228,10 @@ impl Drop for Arrival {
 fn verify<'a>(ring: &'a KeyRing, headers: &HeaderMap) -> Result<&'a Key, ApiError> {
     let value = headers.get(header::AUTHORIZATION);
     let presented = value
-        .and_then(|value| value.to_str().ok()?.strip_prefix(SCHEME))
-        .ok_or(ApiError::NoKey)?;
-    Ok(ring.verify(presented.trim(), now_ms())?)
+        .and_then(|value| value.to_str().ok()?.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME));
+    let (_, key) = presented.ok_or(ApiError::NoKey)?;
+    Ok(ring.verify(key.trim(), now_ms())?)
 }
 
 /// The project of OpenAI's clients, as they say.

@@ -42,7 +42,7 @@ pub(crate) async fn extend(
     request: Request,
 ) -> Result<Response, ApiError> {
     let asked = Asked::read(&gateway, caller.clone(), request).await?;
-    let id = match asked.earlier(&gateway).await? {
+    let id = match asked.earlier()? {
         Some(id) => id,
         None => extension(&gateway, asked).await?,
     };
@@ -50,6 +50,7 @@ pub(crate) async fn extend(
 }
 
 async fn extension(gateway: &Gateway, asked: Asked<'_>) -> Result<JobId, ApiError> {
+    asked.refuse_image()?;
     let request = ExtendVideo::from_fields(asked.upload.fields.clone())?;
     let source = gateway.find(request.video, &asked.caller).await?;
     let (job, video) = match (source.status(), &source) {
@@ -71,11 +72,13 @@ pub(crate) async fn remix(
     caller: Caller,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let source = gateway.find(videos::video_id(id)?, &caller).await?;
+    let source = videos::video_id(id)?;
     let asked = Asked::read(&gateway, caller.clone(), request).await?;
-    let id = match asked.earlier(&gateway).await? {
+    let id = match asked.earlier()? {
         Some(id) => id,
         None => {
+            let source = gateway.find(source, &caller).await?;
+            asked.refuse_image()?;
             let request = RemixVideo::from_fields(asked.upload.fields.clone())?;
             let job = request.into_job(source.job(), asked.stamp(false)?)?;
             let given = given_again(&gateway, &source, &job).await?;
@@ -86,7 +89,7 @@ pub(crate) async fn remix(
 }
 
 async fn new_video(gateway: &Gateway, mut asked: Asked<'_>) -> Result<JobId, ApiError> {
-    if let Some(id) = asked.earlier(gateway).await? {
+    if let Some(id) = asked.earlier()? {
         return Ok(id);
     }
     let mut request = CreateVideo::from_fields(asked.upload.fields.clone())?;
