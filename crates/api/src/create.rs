@@ -16,7 +16,7 @@ use reel_domain::{
 pub const IMAGE_FIELD: &str = "input_reference";
 
 /// Every field of a request.
-const KNOWN: [&str; 15] = [
+pub(crate) const KNOWN: [&str; 15] = [
     "prompt",
     "model",
     "size",

@@ -15,7 +15,8 @@ use reel_domain::{
 /// The field that names the earlier video.
 pub const VIDEO_FIELD: &str = "video";
 
-const KNOWN: [&str; 10] = [
+/// Every field of a request.
+pub(crate) const KNOWN: [&str; 10] = [
     "prompt",
     VIDEO_FIELD,
     "seconds",

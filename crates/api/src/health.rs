@@ -1,5 +1,6 @@
 //! Readiness, as probes and people read it.
 
+use crate::openapi::names::ShapeState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -26,6 +27,7 @@ pub struct ShapeReadiness {
     /// The shape's key.
     pub shape: String,
     /// `unbaked`, `baking`, `failed`, `cold` or `hot`.
+    #[schema(value_type = ShapeState)]
     pub state: &'static str,
     /// Per cent of the bake that is done, while it runs.
     pub baking_percent: Option<u8>,

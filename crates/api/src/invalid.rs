@@ -1,5 +1,6 @@
 //! What was wrong with a request.
 
+use crate::openapi::names::{ErrorCode, ErrorKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -119,10 +120,12 @@ pub struct ErrorObject {
     pub message: String,
     /// The kind: `invalid_request_error`, `rate_limit_error` or `server_error`.
     #[serde(rename = "type")]
+    #[schema(value_type = ErrorKind)]
     pub kind: &'static str,
     /// The parameter at fault.
     pub param: Option<String>,
     /// A stable name to branch on.
+    #[schema(value_type = Option<ErrorCode>)]
     pub code: Option<&'static str>,
 }
 

@@ -19,6 +19,7 @@ mod length;
 mod list;
 mod models;
 mod offer;
+mod openapi;
 mod pool;
 mod remix;
 mod video;
@@ -33,6 +34,7 @@ pub use length::{Length, seconds_text};
 pub use list::{ContentQuery, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, ListVideos, SortOrder};
 pub use models::{ModelDefaults, ModelList, ModelObject, ShapeObject};
 pub use offer::{Offer, Preset, Size};
+pub use openapi::openapi;
 pub use pool::{DeviceObject, PoolCommand, PoolObject, SlotObject};
 pub use remix::RemixVideo;
 pub use video::{

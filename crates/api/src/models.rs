@@ -1,5 +1,6 @@
 //! The models of a deployment, with their menus.
 
+use crate::openapi::names::{ListWord, ModeName, ModelWord, OwnerWord, ShapeState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -7,6 +8,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ModelList {
     /// Always `list`.
+    #[schema(value_type = ListWord)]
     pub object: &'static str,
     /// The models, the default one first.
     pub data: Vec<ModelObject>,
@@ -18,14 +20,17 @@ pub struct ModelObject {
     /// Its name.
     pub id: String,
     /// Always `model`.
+    #[schema(value_type = ModelWord)]
     pub object: &'static str,
     /// Seconds since the Unix epoch.
     pub created: u64,
     /// Always `reel`.
+    #[schema(value_type = OwnerWord)]
     pub owned_by: &'static str,
     /// Extension: one sentence.
     pub description: String,
     /// Extension: `t2v`, `i2v`, `extend`.
+    #[schema(value_type = Vec<ModeName>)]
     pub modes: Vec<&'static str>,
     /// Extension: what a request gets that does not say.
     pub defaults: ModelDefaults,
@@ -60,6 +65,7 @@ pub struct ShapeObject {
     /// What to send as `seconds`, at the default frame rate.
     pub seconds: String,
     /// `unbaked`, `baking`, `failed`, `cold` or `hot`.
+    #[schema(value_type = ShapeState)]
     pub state: &'static str,
     /// Per cent of the bake that is done, while it runs.
     pub baking_percent: Option<u8>,

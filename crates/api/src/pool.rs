@@ -3,6 +3,7 @@
 use crate::fields::Fields;
 use crate::health::ShapeReadiness;
 use crate::invalid::Invalid;
+use crate::openapi::names::{DeviceTrust, SlotState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -28,6 +29,7 @@ pub struct DeviceObject {
     pub name: String,
     /// `good`, `cordoned` (by an operator), `suspect` (two different requests died on it), `probation` (one worker
     /// tries it again) or `stuck` (it keeps a dead worker's memory).
+    #[schema(value_type = DeviceTrust)]
     pub state: &'static str,
     /// Its slots.
     pub slots: Vec<SlotObject>,
@@ -39,6 +41,7 @@ pub struct SlotObject {
     /// Which one, `<device>.<place>`.
     pub name: String,
     /// `vacant`, `starting`, `idle`, `busy`, `draining`, `stopping`, `killing`, `reserved` or `backoff`.
+    #[schema(value_type = SlotState)]
     pub state: &'static str,
     /// The model and shape of the worker in it.
     pub bundle: Option<String>,

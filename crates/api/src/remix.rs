@@ -5,6 +5,9 @@ use crate::fields::Fields;
 use crate::invalid::Invalid;
 use reel_domain::{CallbackUrl, Job, Origin, Prompt, Sampling, Sharing};
 
+/// Every field of a request.
+pub(crate) const KNOWN: [&str; 2] = ["prompt", "callback_url"];
+
 /// A request for a remix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemixVideo {
@@ -20,7 +23,7 @@ impl RemixVideo {
     /// # Errors
     /// The first thing that is wrong.
     pub fn from_fields(mut fields: Fields) -> Result<Self, Invalid> {
-        fields.refuse_unknown(&["prompt", "callback_url"])?;
+        fields.refuse_unknown(&KNOWN)?;
         Ok(Self {
             prompt: prompt(&mut fields)?,
             callback: callback(&mut fields)?,

@@ -2,6 +2,9 @@
 
 use crate::length::seconds_text;
 use crate::offer::Size;
+use crate::openapi::names::{
+    DeletedWord, EndCode, ListWord, ModeName, Stage, StatusDetail, VideoWord,
+};
 use reel_domain::{Durations, Failure, Job, JobStatus, Origin};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -35,6 +38,7 @@ impl From<JobStatus> for VideoStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct VideoError {
     /// A stable name: a failure code, `cancelled` or `expired`.
+    #[schema(value_type = EndCode)]
     pub code: &'static str,
     /// One sentence for a person.
     pub message: String,
@@ -130,6 +134,7 @@ pub struct VideoObject {
     /// `video_` and 32 hexadecimal digits.
     pub id: String,
     /// Always `video`.
+    #[schema(value_type = VideoWord)]
     pub object: &'static str,
     /// The model's name.
     pub model: String,
@@ -155,12 +160,14 @@ pub struct VideoObject {
     pub error: Option<VideoError>,
     /// Extension: the native state (`queued`, `starting`, `in_progress`, `encoding`, `completed`, `failed`,
     /// `cancelled`, `expired`).
+    #[schema(value_type = StatusDetail)]
     pub status_detail: &'static str,
     /// Extension: the shape's key, `1280x720@121f`.
     pub shape: String,
     /// Extension: the job whose video this one goes on with, and begins with.
     pub extended_from_video_id: Option<String>,
     /// Extension: `t2v`, `i2v` or `extend`.
+    #[schema(value_type = ModeName)]
     pub mode: &'static str,
     /// Extension: frames per second.
     pub fps: u32,
@@ -173,6 +180,7 @@ pub struct VideoObject {
     /// Extension: denoising steps done.
     pub step: u32,
     /// Extension: what the worker is doing (`encode`, `denoise`, `decode`), or `paused` for more urgent work.
+    #[schema(value_type = Option<Stage>)]
     pub stage: Option<&'static str>,
     /// Extension: jobs before this one, while it waits.
     pub queue_position: Option<usize>,
@@ -283,6 +291,7 @@ fn extension_of(origin: Option<Origin>) -> Option<String> {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct VideoList {
     /// Always `list`.
+    #[schema(value_type = ListWord)]
     pub object: &'static str,
     /// The jobs.
     pub data: Vec<VideoObject>,
@@ -316,6 +325,7 @@ pub struct DeletedVideo {
     /// Always true.
     pub deleted: bool,
     /// Always `video.deleted`.
+    #[schema(value_type = DeletedWord)]
     pub object: &'static str,
 }
 

@@ -14,6 +14,7 @@ mod caller;
 mod config;
 mod content;
 mod create;
+mod docs;
 mod events;
 mod fetch;
 mod gateway;

@@ -3,7 +3,7 @@
 use crate::caller::{identify, identify_admin};
 use crate::gateway::{Gateway, Parts};
 use crate::respond::ApiError;
-use crate::{content, create, events, health, metrics, models, operate, videos};
+use crate::{content, create, docs, events, health, metrics, models, operate, videos};
 use axum::Router;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
@@ -32,6 +32,7 @@ pub fn routers(parts: Parts) -> Routers {
     let door = from_fn_with_state(Arc::clone(&gateway), identify);
     let admin_door = from_fn_with_state(Arc::clone(&gateway), identify_admin);
     let public = probes()
+        .merge(docs::routes())
         .merge(api().route_layer(door))
         .merge(operators().route_layer(admin_door))
         .route("/v1/videos/{id}/content", get(content::content));
@@ -103,4 +104,28 @@ fn finish(router: Router<Arc<Gateway>>, gateway: &Arc<Gateway>) -> Router<Arc<Ga
         .fallback(async || ApiError::UnknownRoute)
         .method_not_allowed_fallback(async || ApiError::WrongMethod)
         .layer(from_fn_with_state(Arc::clone(gateway), metrics::observe))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// One route of the router is a route for each of these in the document, because each has a body of its own.
+    const COMMANDS: [&str; 6] = ["drain", "cordon", "uncordon", "replace", "roll", "release"];
+
+    #[test]
+    fn every_route_is_in_the_document() {
+        let source = include_str!("router.rs").split("mod tests").next();
+        let source: String = source.into_iter().flat_map(str::split_whitespace).collect();
+        let routes = source.split(".route(\"").skip(1);
+        let mut routed: BTreeSet<String> = routes
+            .filter_map(|rest| rest.split('"').next())
+            .map(str::to_owned)
+            .collect();
+        assert!(routed.remove("/v1/pool/{command}"));
+        routed.extend(COMMANDS.map(|command| format!("/v1/pool/{command}")));
+        routed.insert("/openapi.json".into());
+        let described: BTreeSet<String> = reel_api::openapi().paths.paths.into_keys().collect();
+        assert_eq!(described, routed);
+    }
 }
