@@ -124,6 +124,8 @@ impl Following {
                 return Some((Ok(of(&video, video.sequence)), self));
             }
             tokio::select! {
+                // What has happened is told before the end of everything.
+                biased;
                 changed = self.progress.changed() => changed.ok()?,
                 () = gone(&mut self.state) => return None,
             }
@@ -175,6 +177,7 @@ impl All {
                 .changes_after(self.seen, CHANGES_AT_ONCE)
             {
                 Ok(changes) if changes.is_empty() => tokio::select! {
+                    biased;
                     changed = self.newest.changed() => changed.ok()?,
                     () = gone(&mut self.state) => return None,
                 },
