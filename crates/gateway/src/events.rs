@@ -2,7 +2,8 @@
 //!
 //! Nothing is queued for a reader: one who is slow gets the latest state of a job and not each one before it, and of
 //! all jobs the changes that are still kept, with a word about what was missed. One who does not read at all loses the
-//! connection when it has been stuck for [`ServeLimits::write_stall_deadline`](crate::ServeLimits).
+//! connection when it has been stuck for [`ServeLimits::write_stall_deadline`](crate::ServeLimits). A key that is
+//! revoked or ends takes its streams with it: nothing more is told to them.
 
 use crate::caller::Caller;
 use crate::gateway::{Found, Gateway};
@@ -49,6 +50,7 @@ pub(crate) async fn of_video(
     let following = Following {
         state: gateway.pool.watch(),
         gateway,
+        caller,
         job,
         progress,
         seen,
@@ -104,6 +106,7 @@ async fn ended(
 /// One reader of one job.
 struct Following {
     gateway: Arc<Gateway>,
+    caller: Caller,
     job: Arc<Job>,
     progress: watch::Receiver<JobProgress>,
     /// Closes with the supervisor.
@@ -118,6 +121,9 @@ impl Following {
         while !self.over {
             let progress = self.progress.borrow_and_update().clone();
             if progress.sequence > self.seen {
+                if !self.gateway.door.still_admits(&self.caller) {
+                    return None;
+                }
                 self.seen = progress.sequence;
                 self.over = progress.status.is_terminal();
                 let video = shown(&self.gateway, &self.job, progress).await?;
@@ -163,6 +169,9 @@ impl All {
             }) = self.ready.pop_front()
             {
                 self.seen = number;
+                if !self.gateway.door.still_admits(&self.caller) {
+                    return None;
+                }
                 if self.caller.sees(&job.sharing.tenant)
                     && let Some(video) = shown(&self.gateway, &job, progress).await
                 {
