@@ -123,15 +123,16 @@ fn image(file: Option<Bytes>, named: Option<ImageSource>) -> Result<Option<Image
 
 /// The first frame of a job.
 async fn decode(gateway: &Gateway, image: ImageSource, shape: Shape) -> Result<Vec<u8>, ApiError> {
+    let image = match image {
+        ImageSource::Bytes(bytes) => bytes,
+        ImageSource::Url(url) => fetch::image(gateway, url).await?,
+    };
+    // Every decoder ends within its deadline, and those who wait for one are no more than `creates`.
     let _place = gateway
         .image_decodes
         .acquire()
         .await
         .map_err(|_| ApiError::Shed)?;
-    let image = match image {
-        ImageSource::Bytes(bytes) => bytes,
-        ImageSource::Url(url) => fetch::image(gateway, url).await?,
-    };
     Ok(gateway.image_decoder.decode(image, shape).await?)
 }
 

@@ -57,6 +57,7 @@ pub(crate) struct Gateway {
     pub(crate) metrics: HttpMetrics,
     pub(crate) creates: Semaphore,
     pub(crate) image_decodes: Semaphore,
+    pub(crate) image_fetches: Semaphore,
     /// A shape could be served once.
     pub(crate) started: AtomicBool,
     reader: Reader,
@@ -91,6 +92,7 @@ impl Gateway {
             metrics: HttpMetrics::register(&parts.registry),
             creates: Semaphore::new(parts.config.creates_at_once_max),
             image_decodes: Semaphore::new(parts.config.image_decodes_at_once_max),
+            image_fetches: Semaphore::new(parts.config.image_fetches_at_once_max),
             started: AtomicBool::new(false),
             pool: parts.pool,
             catalog: parts.catalog,
