@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 /// Between two comments that keep proxies from closing a quiet stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -47,6 +47,7 @@ pub(crate) async fn of_video(
         Some(_) => return Err(ApiError::UnknownVideo),
         None => return ended(&gateway, id, &caller, seen).await,
     };
+    let place = place(&gateway)?;
     let following = Following {
         state: gateway.pool.watch(),
         gateway,
@@ -55,6 +56,7 @@ pub(crate) async fn of_video(
         progress,
         seen,
         over: false,
+        _place: place,
     };
     Ok(respond(stream::unfold(following, Following::next)))
 }
@@ -67,6 +69,7 @@ pub(crate) async fn of_all(
 ) -> Result<Response, ApiError> {
     let newest = gateway.pool.board().newest();
     let seen = last_event_id(&headers)?.unwrap_or(*newest.borrow());
+    let place = place(&gateway)?;
     let all = All {
         state: gateway.pool.watch(),
         gateway,
@@ -74,8 +77,15 @@ pub(crate) async fn of_all(
         newest,
         seen,
         ready: VecDeque::new(),
+        _place: place,
     };
     Ok(respond(stream::unfold(all, All::next)))
+}
+
+/// One of the streams that may be open at once.
+fn place(gateway: &Gateway) -> Result<OwnedSemaphorePermit, ApiError> {
+    let streams = Arc::clone(&gateway.event_streams);
+    streams.try_acquire_owned().map_err(|_| ApiError::Shed)
 }
 
 fn respond(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
@@ -114,6 +124,7 @@ struct Following {
     /// The number of the last change that the reader has.
     seen: u64,
     over: bool,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Following {
@@ -150,6 +161,7 @@ struct All {
     /// The number of the last change that was looked at.
     seen: u64,
     ready: VecDeque<Change>,
+    _place: OwnedSemaphorePermit,
 }
 
 /// What was missed, and what to do about it.
