@@ -481,6 +481,7 @@ impl Config {
         };
         gateway.body_bytes_max = self.server.body_bytes_max;
         gateway.serve.connections_max = self.server.connections_max;
+        gateway.event_streams_max = (self.server.connections_max / 2).max(1);
         gateway
     }
 
