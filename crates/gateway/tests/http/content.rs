@@ -245,3 +245,17 @@ async fn a_head_request_has_no_parts() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("content-length"), "10");
 }
+
+#[tokio::test]
+async fn a_disk_that_does_not_answer_is_the_servers_fault() {
+    let server = Server::new();
+    let id = server.job().await;
+    server.pool.complete(id, VIDEO).await;
+    let video = server.pool.store.video_path(id);
+    let directory = video.parent().unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
+    // A name that leads to itself.
+    std::os::unix::fs::symlink(directory, directory).unwrap();
+    let error = server.get(&path(id)).await.error(500, "internal_error");
+    assert_eq!(error["message"], "the video cannot be read");
+}

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use image::{DynamicImage, ImageBuffer, ImageFormat, Rgb, Rgba};
 use reel_gateway::ImageFetch;
-use reel_media::IMAGE_BYTES_MAX;
+use reel_media::{IMAGE_BYTES_MAX, ImageDecoder};
 use reel_outbound::client::Limits;
 use reel_outbound::{Hosts, Outbound, Schemes, SystemResolver, UrlPolicy};
 use serde_json::{Value, json};
@@ -231,4 +231,15 @@ async fn what_cannot_be_fetched_is_told_apart() {
         assert_eq!(error["param"], "input_reference", "{url}");
     }
     assert!(server.pool.submissions.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_decoder_that_cannot_be_run_is_not_the_images_fault() {
+    let mut setup = Setup::new();
+    setup.image_decoder = ImageDecoder::new("/nowhere/at/all".into());
+    let server = setup.start();
+    let answer = upload(&server, &png(16, 16, RED)).await;
+    let error = answer.error(503, "overloaded");
+    assert!(!error.to_string().contains("nowhere"), "{error}");
+    assert_eq!(answer.header("retry-after"), "1");
 }

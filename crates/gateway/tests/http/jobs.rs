@@ -333,3 +333,17 @@ async fn a_completed_job_shows_where_its_time_went_and_on_which_device() {
     );
     assert_eq!(video["sequence"], 1_000);
 }
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_read_is_the_servers_fault() {
+    let server = Server::new();
+    let path = server.directory.path().join("journal.sqlite");
+    std::fs::remove_file(path).unwrap();
+    for path in [
+        "/v1/videos".to_owned(),
+        format!("/v1/videos/video_{}", "0".repeat(32)),
+    ] {
+        let error = server.get(&path).await.error(500, "internal_error");
+        assert_eq!(error["message"], "the journal cannot be read");
+    }
+}

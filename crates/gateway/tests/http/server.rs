@@ -31,7 +31,7 @@ pub(crate) struct Server {
     pub(crate) estimates: Arc<Estimates>,
     pub(crate) keys: KeyFile,
     pub(crate) signer: UrlSigner,
-    _directory: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 /// A server that has not started.
@@ -40,6 +40,7 @@ pub(crate) struct Setup {
     keys: KeyFile,
     pub(crate) config: GatewayConfig,
     pub(crate) image_fetch: Option<ImageFetch>,
+    pub(crate) image_decoder: ImageDecoder,
 }
 
 impl Setup {
@@ -50,6 +51,7 @@ impl Setup {
             directory,
             config: GatewayConfig::default(),
             image_fetch: None,
+            image_decoder: image_decoder(),
         }
     }
 
@@ -98,6 +100,7 @@ impl Server {
             keys: key_file,
             config,
             image_fetch,
+            image_decoder,
         } = setup;
         let (journal, reader) = Journal::open(&directory.path().join("journal.sqlite")).unwrap();
         let store = Store::open(directory.path()).unwrap();
@@ -116,7 +119,7 @@ impl Server {
             reader,
             store,
             ffmpeg: Ffmpeg::locate(None).unwrap(),
-            image_decoder: image_decoder(),
+            image_decoder,
             image_fetch,
             registry: prometheus::Registry::new(),
             config,
@@ -129,7 +132,7 @@ impl Server {
             estimates,
             keys: key_file,
             signer,
-            _directory: directory,
+            directory,
         }
     }
 
