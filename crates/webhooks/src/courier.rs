@@ -14,10 +14,19 @@ use tokio::task::JoinSet;
 
 /// Messages that are on their way at once: a receiver that takes its time does not keep the others waiting.
 pub const DELIVERIES_AT_ONCE_MAX: usize = 8;
-/// Pauses after the first try, the second, and so on, in seconds; after the last one nothing more is tried. A receiver
-/// that is down for a weekend gets its messages.
-pub const BACK_OFF: [u64; 10] = [
-    5, 30, 120, 600, 1_800, 7_200, 18_000, 36_000, 72_000, 86_400,
+/// Pauses after the first try, the second, and so on; after the last one there is one try more. A receiver that is down
+/// for a weekend gets its messages.
+pub const BACK_OFF: [Duration; 10] = [
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+    Duration::from_secs(600),
+    Duration::from_secs(1_800),
+    Duration::from_secs(7_200),
+    Duration::from_secs(18_000),
+    Duration::from_secs(36_000),
+    Duration::from_secs(72_000),
+    Duration::from_secs(86_400),
 ];
 /// Longest time between two looks at what is owed: what a clock that jumped makes due is found by then.
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -39,6 +48,8 @@ pub struct Parts {
     pub outbound: Outbound,
     /// Where it may be sent.
     pub policy: UrlPolicy,
+    /// Pauses between tries: [`BACK_OFF`].
+    pub back_off: Vec<Duration>,
     /// Told when something is owed.
     pub owed: Arc<Notify>,
     /// Where metrics are collected.
@@ -60,6 +71,7 @@ struct Shared {
     server_secret: WebhookSecret,
     outbound: Outbound,
     policy: UrlPolicy,
+    back_off: Vec<Duration>,
     metrics: Metrics,
     under_way: Mutex<BTreeSet<JobId>>,
 }
@@ -107,6 +119,7 @@ impl Courier {
             server_secret: parts.server_secret,
             outbound: parts.outbound,
             policy: parts.policy,
+            back_off: parts.back_off,
             under_way: Mutex::default(),
         };
         Ok(Self {
@@ -187,12 +200,13 @@ impl Shared {
             }
         };
         self.metrics.count(outcome);
-        let pause_s = BACK_OFF.get(tries as usize).copied();
+        let pause = self.back_off.get(tries as usize).copied();
         let (told, tell) = std::sync::mpsc::channel();
         let done = move |result| drop(told.send(result));
-        match (outcome, pause_s) {
-            (Outcome::Later, Some(pause_s)) => {
-                let due_ms = now_ms() + pause_s * 1_000;
+        match (outcome, pause) {
+            (Outcome::Later, Some(pause)) => {
+                let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                let due_ms = now_ms().saturating_add(pause_ms);
                 self.journal.delay_callback(id, due_ms, done);
             }
             (Outcome::Later, None) => {
