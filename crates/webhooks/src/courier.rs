@@ -2,18 +2,20 @@
 
 use crate::message::{Message, secrets};
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
-use reel_domain::JobId;
+use reel_domain::{JobId, TenantName};
 use reel_journal::{Callback, JobRecord, Journal, ReadError, Reader};
 use reel_keys::SharedKeyRing;
 use reel_outbound::{FetchError, Outbound, Status, UrlPolicy, WebhookSecret};
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// Messages that are on their way at once: a receiver that takes its time does not keep the others waiting.
+/// Messages that are on their way at once.
 pub const DELIVERIES_AT_ONCE_MAX: usize = 8;
+/// Of these, messages of one tenant: one whose receivers take their time does not keep the others waiting.
+pub const DELIVERIES_OF_TENANT_MAX: usize = 2;
 /// Pauses after the first try, the second, and so on; after the last one there is one try more. A receiver that is down
 /// for a weekend gets its messages.
 pub const BACK_OFF: [Duration; 10] = [
@@ -73,7 +75,42 @@ struct Shared {
     policy: UrlPolicy,
     back_off: Vec<Duration>,
     metrics: Metrics,
-    under_way: Mutex<BTreeSet<JobId>>,
+    places: Mutex<Places>,
+}
+
+/// What is not to be taken up.
+#[derive(Debug, Default)]
+struct Places {
+    /// Callbacks that are being told, and whose they are.
+    under_way: BTreeMap<JobId, TenantName>,
+    /// Callbacks of which it could not be stored what came of them: without a pause they would be told again at once, and
+    /// again.
+    resting: BTreeMap<JobId, Instant>,
+}
+
+impl Places {
+    fn has_one_for(&self, callback: &Callback) -> bool {
+        let theirs = self.under_way.values();
+        let theirs = theirs.filter(|tenant| **tenant == callback.tenant);
+        self.under_way.len() < DELIVERIES_AT_ONCE_MAX
+            && theirs.count() < DELIVERIES_OF_TENANT_MAX
+            && !self.under_way.contains_key(&callback.id)
+            && !self.resting.contains_key(&callback.id)
+    }
+}
+
+/// A callback that is being told, until it is dropped.
+struct UnderWay<'a> {
+    shared: &'a Shared,
+    id: JobId,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut places = self.shared.places();
+        places.under_way.remove(&self.id);
+        self.shared.metrics.show(&places);
+    }
 }
 
 #[derive(Debug)]
@@ -120,7 +157,7 @@ impl Courier {
             outbound: parts.outbound,
             policy: parts.policy,
             back_off: parts.back_off,
-            under_way: Mutex::default(),
+            places: Mutex::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -165,32 +202,37 @@ impl Courier {
 
 impl Shared {
     fn take_due(&self) -> Result<(Vec<Callback>, Duration), ReadError> {
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let places = DELIVERIES_AT_ONCE_MAX - under_way.len();
-        // Those under way are among the first.
+        let (now, now_ms) = (Instant::now(), now_ms());
+        let mut places = self.places();
+        places.resting.retain(|_, until| *until > now);
+        let busy = places.under_way.len() + places.resting.len();
         let owed = self
             .reader
-            .callbacks(DELIVERIES_AT_ONCE_MAX + under_way.len())?;
-        let waiting = owed
-            .into_iter()
-            .filter(|owed| !under_way.contains(&owed.id));
-        let now_ms = now_ms();
-        let (due, later): (Vec<_>, Vec<_>) = waiting.partition(|owed| owed.due_ms <= now_ms);
-        let due: Vec<_> = due.into_iter().take(places).collect();
-        under_way.extend(due.iter().map(|callback| callback.id));
-        self.metrics.under_way.set(under_way.len() as i64);
-        let pause = later
-            .first()
-            .map(|next| Duration::from_millis(next.due_ms - now_ms));
-        Ok((due, pause.unwrap_or(LOOK_PAUSE_MAX).min(LOOK_PAUSE_MAX)))
+            .callbacks(now_ms, DELIVERIES_AT_ONCE_MAX + busy)?;
+        let next_ms = self.reader.next_callback(now_ms)?;
+        let mut due = Vec::new();
+        for callback in owed {
+            if places.has_one_for(&callback) {
+                places
+                    .under_way
+                    .insert(callback.id, callback.tenant.clone());
+                due.push(callback);
+            }
+        }
+        self.metrics.show(&places);
+        let next = next_ms.map(|next_ms| Duration::from_millis(next_ms - now_ms));
+        Ok((due, next.unwrap_or(LOOK_PAUSE_MAX).min(LOOK_PAUSE_MAX)))
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        // Every critical section leaves the maps whole.
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One try. Blocks no longer than a request may take, and until the journal has what came of it.
     fn deliver(&self, callback: Callback) {
         let Callback { id, tries, .. } = callback;
+        let _under_way = UnderWay { shared: self, id };
         let outcome = match self.reader.get(id) {
             Ok(Some(record)) => self.send(&record),
             Ok(None) => Outcome::Never,
@@ -217,13 +259,9 @@ impl Shared {
         }
         if let Ok(Err(error)) = tell.recv() {
             tracing::error!(job = %id, %error, "what became of a callback could not be stored");
+            let until = Instant::now() + LOOK_PAUSE_MAX;
+            self.places().resting.insert(id, until);
         }
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        under_way.remove(&id);
-        self.metrics.under_way.set(under_way.len() as i64);
     }
 
     fn send(&self, record: &JobRecord) -> Outcome {
@@ -281,11 +319,17 @@ impl Metrics {
             )?,
         };
         for outcome in Outcome::ALL {
+            // Shown as 0 before the first.
             metrics.deliveries.with_label_values(&[outcome.as_str()]);
         }
         registry.register(Box::new(metrics.deliveries.clone()))?;
         registry.register(Box::new(metrics.under_way.clone()))?;
         Ok(metrics)
+    }
+
+    fn show(&self, places: &Places) {
+        let under_way = i64::try_from(places.under_way.len());
+        self.under_way.set(under_way.unwrap_or(i64::MAX));
     }
 
     fn count(&self, outcome: Outcome) {
