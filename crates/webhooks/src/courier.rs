@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// Messages that are on their way at once.
-pub const DELIVERIES_AT_ONCE_MAX: usize = 8;
+pub const DELIVERIES_AT_ONCE_MAX: usize = 16;
 /// Of these, messages of one tenant: one whose receivers take their time does not keep the others waiting.
-pub const DELIVERIES_OF_TENANT_MAX: usize = 2;
+pub const DELIVERIES_OF_TENANT_MAX: usize = 4;
 /// Pauses after the first try, the second, and so on; after the last one there is one try more. A receiver that is down
 /// for a weekend gets its messages.
 pub const BACK_OFF: [Duration; 10] = [
@@ -241,8 +241,15 @@ impl Shared {
                 Outcome::Later
             }
         };
-        self.metrics.count(outcome);
         let pause = self.back_off.get(tries as usize).copied();
+        let outcome = match (outcome, pause) {
+            (Outcome::Later, None) => {
+                tracing::error!(job = %id, tries, "a callback is given up");
+                Outcome::Never
+            }
+            (outcome, _) => outcome,
+        };
+        self.metrics.count(outcome);
         let (told, tell) = std::sync::mpsc::channel();
         let done = move |result| drop(told.send(result));
         match (outcome, pause) {
@@ -250,10 +257,6 @@ impl Shared {
                 let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                 let due_ms = now_ms().saturating_add(pause_ms);
                 self.journal.delay_callback(id, due_ms, done);
-            }
-            (Outcome::Later, None) => {
-                tracing::error!(job = %id, tries, "a callback is given up");
-                self.journal.settle_callback(id, done);
             }
             _ => self.journal.settle_callback(id, done),
         }
@@ -293,7 +296,9 @@ impl Shared {
 }
 
 fn refused(id: JobId, error: &FetchError) -> Outcome {
-    match error.may_pass() {
+    // A certificate that has run out is renewed one day.
+    let may_pass = error.may_pass() || matches!(error, FetchError::Tls { .. });
+    match may_pass {
         true => {
             tracing::warn!(job = %id, %error, "a callback did not get through; trying again");
             Outcome::Later
