@@ -76,6 +76,18 @@ impl Caller {
         }
     }
 
+    /// Whether this is (still) who it was when the request came.
+    fn holds(&self, ring: &KeyRing) -> bool {
+        match &self.key {
+            None => ring.is_empty(),
+            Some(key) => ring.get(&key.id).is_some_and(|now| {
+                now.sha256 == key.sha256
+                    && now.tenant == key.tenant
+                    && now.refusal(now_ms()).is_none()
+            }),
+        }
+    }
+
     fn is_admin(&self) -> bool {
         self.key.as_ref().is_none_or(|key| key.admin)
     }
@@ -167,6 +179,11 @@ impl Door {
             tenant: key.tenant.clone(),
             key: Some(Arc::new(key.clone())),
         })
+    }
+
+    /// Whether a caller may go on with what was begun: its key may have been revoked or have ended since.
+    pub(crate) fn still_admits(&self, caller: &Caller) -> bool {
+        caller.holds(&self.keys.ring.ring(Instant::now()))
     }
 
     /// Counts a request for a video against the limits of its key, unless it has become a job before (`known`) and is

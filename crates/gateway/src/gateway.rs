@@ -57,6 +57,8 @@ pub(crate) struct Gateway {
     pub(crate) metrics: HttpMetrics,
     pub(crate) creates: Semaphore,
     pub(crate) image_decodes: Semaphore,
+    pub(crate) image_fetches: Semaphore,
+    pub(crate) event_streams: Arc<Semaphore>,
     /// A shape could be served once.
     pub(crate) started: AtomicBool,
     reader: Reader,
@@ -91,6 +93,8 @@ impl Gateway {
             metrics: HttpMetrics::register(&parts.registry),
             creates: Semaphore::new(parts.config.creates_at_once_max),
             image_decodes: Semaphore::new(parts.config.image_decodes_at_once_max),
+            event_streams: Arc::new(Semaphore::new(parts.config.event_streams_max)),
+            image_fetches: Semaphore::new(parts.config.image_fetches_at_once_max),
             started: AtomicBool::new(false),
             pool: parts.pool,
             catalog: parts.catalog,

@@ -361,3 +361,6 @@ fn kind(status: StatusCode) -> &'static str {
         _ => "invalid_request_error",
     }
 }
+
+#[cfg(test)]
+mod tests;
