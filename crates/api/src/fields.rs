@@ -90,6 +90,15 @@ impl Fields {
         }
     }
 
+    /// # Errors
+    /// When something is left that nobody has read: what is in brackets behind a name that takes none, or is said twice.
+    pub(crate) fn refuse_rest(&self, known: &[&str]) -> Result<(), Invalid> {
+        match self.entries.first() {
+            Some((name, _)) => Err(Invalid::unknown(name, known)),
+            None => Ok(()),
+        }
+    }
+
     /// What makes two requests the same one: every field, in the order of the names, in one way to write it.
     #[must_use]
     pub fn canonical(&self) -> String {
