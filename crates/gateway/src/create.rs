@@ -50,6 +50,7 @@ pub(crate) async fn extend(
 }
 
 async fn extension(gateway: &Gateway, asked: Asked<'_>) -> Result<JobId, ApiError> {
+    refuse_image(asked.upload.image.as_ref())?;
     let request = ExtendVideo::from_fields(asked.upload.fields.clone())?;
     let source = gateway.find(request.video, &asked.caller).await?;
     let (job, video) = match (source.status(), &source) {
@@ -76,6 +77,7 @@ pub(crate) async fn remix(
     let id = match asked.earlier(&gateway).await? {
         Some(id) => id,
         None => {
+            refuse_image(asked.upload.image.as_ref())?;
             let request = RemixVideo::from_fields(asked.upload.fields.clone())?;
             let job = request.into_job(source.job(), asked.stamp(false)?)?;
             let given = given_again(&gateway, &source, &job).await?;
@@ -108,6 +110,17 @@ fn image(file: Option<Bytes>, named: Option<ImageSource>) -> Result<Option<Image
         (Some(_), Some(_)) => Err(Invalid::duplicate(IMAGE_FIELD)),
         (Some(file), None) => Ok(Some(ImageSource::Bytes(file.into()))),
         (None, named) => Ok(named),
+    }
+}
+
+/// A video that builds on an earlier one starts from that one's frames.
+fn refuse_image(file: Option<&Bytes>) -> Result<(), Invalid> {
+    match file {
+        Some(_) => Err(Invalid::value(
+            IMAGE_FIELD,
+            format!("`{IMAGE_FIELD}` is for new videos; this one starts from the earlier one"),
+        )),
+        None => Ok(()),
     }
 }
 
