@@ -95,7 +95,7 @@ impl CreateVideo {
     /// The first thing that is wrong.
     pub fn from_fields(mut fields: Fields) -> Result<Self, Invalid> {
         fields.refuse_unknown(&KNOWN)?;
-        Ok(Self {
+        let request = Self {
             prompt: prompt(&mut fields)?,
             model: fields.text("model")?,
             size: size(&mut fields)?,
@@ -110,7 +110,9 @@ impl CreateVideo {
             begin_within_s: begin_within_s(&mut fields)?,
             callback: callback(&mut fields)?,
             image: ImageSource::take(&mut fields)?,
-        })
+        };
+        fields.refuse_rest(&KNOWN)?;
+        Ok(request)
     }
 
     /// The job that this request means, given what is offered. The first offer is the default model.
@@ -391,6 +393,13 @@ pub(crate) mod tests {
             "interactive",
         );
         assert_refused(r#"{"prompt": "a", "batch": "always"}"#, "batch", "never");
+    }
+
+    #[test]
+    fn brackets_behind_a_name_that_takes_none_are_refused() {
+        assert_refused(r#"{"prompt": "a", "seed[x]": 1}"#, "seed[x]", "`seed`");
+        let twice = r#"{"prompt": "a", "input_reference": "data:,", "input_reference[image_url]": "data:,"}"#;
+        assert_refused(twice, "input_reference[image_url]", "unknown");
     }
 
     #[test]

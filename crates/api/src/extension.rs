@@ -68,7 +68,7 @@ impl ExtendVideo {
     /// The first thing that is wrong.
     pub fn from_fields(mut fields: Fields) -> Result<Self, Invalid> {
         fields.refuse_unknown(&KNOWN)?;
-        Ok(Self {
+        let request = Self {
             video: video(&mut fields)?,
             prompt: prompt(&mut fields)?,
             length: length(&mut fields)?,
@@ -78,7 +78,9 @@ impl ExtendVideo {
             negative_prompt: negative_prompt(&mut fields)?,
             priority: priority(&mut fields)?,
             callback: callback(&mut fields)?,
-        })
+        };
+        fields.refuse_rest(&KNOWN)?;
+        Ok(request)
     }
 
     /// The job that this means for the video of `source`, which is completed. `shapes`: how its model can go on.

@@ -31,7 +31,7 @@ enum Field {
 }
 
 impl Fields {
-    /// The members of a JSON object. `null` counts as absent.
+    /// The members of a JSON object. `null` counts as absent, but its name must be known like any other.
     ///
     /// # Errors
     /// When the bytes are not one JSON object, or a name occurs twice.
@@ -41,8 +41,11 @@ impl Fields {
             .deserialize_any(Members)
             .and_then(|members| parser.end().map(|()| members))
             .map_err(|error| Invalid::body(format!("the body is not a JSON object: {error}")))?;
-        let present = members.into_iter().filter(|(_, value)| !value.is_null());
-        Self::unique(present.map(|(name, value)| (name, Field::Json(value))))
+        Self::unique(
+            members
+                .into_iter()
+                .map(|(name, value)| (name, Field::Json(value))),
+        )
     }
 
     /// The text fields of a form or a query.
@@ -87,12 +90,20 @@ impl Fields {
         }
     }
 
+    /// # Errors
+    /// When something is left that nobody has read: what is in brackets behind a name that takes none, or is said twice.
+    pub(crate) fn refuse_rest(&self, known: &[&str]) -> Result<(), Invalid> {
+        match self.entries.first() {
+            Some((name, _)) => Err(Invalid::unknown(name, known)),
+            None => Ok(()),
+        }
+    }
+
     /// What makes two requests the same one: every field, in the order of the names, in one way to write it.
     #[must_use]
     pub fn canonical(&self) -> String {
-        let mut lines: Vec<String> = self
-            .entries
-            .iter()
+        let present = self.entries.iter().filter(|(_, field)| !field.is_null());
+        let mut lines: Vec<String> = present
             .map(|(name, field)| match field {
                 Field::Text(text) | Field::Json(Value::String(text)) => {
                     format!("{name:?}={text:?}")
@@ -115,14 +126,14 @@ impl Fields {
                 Ok(Some(Reference::Text(text)))
             }
             Some(Field::Json(Value::Object(members))) => {
-                let members = members.into_iter().filter(|(_, value)| !value.is_null());
+                let members = members.into_iter();
                 let members = members.map(|(name, value)| (name, Field::Json(value)));
                 Self::unique(members)?.single(name, known).map(Some)
             }
             Some(Field::Json(_)) => Err(Invalid::wrong_type(name, "an object or a string")),
             None => {
                 let inside = self.take_inside(name);
-                match inside.entries.is_empty() {
+                match inside.entries.iter().all(|(_, field)| field.is_null()) {
                     true => Ok(None),
                     false => inside.single(name, known).map(Some),
                 }
@@ -151,6 +162,16 @@ impl Fields {
     }
 
     fn single(mut self, name: &str, known: &[&str]) -> Result<Reference, Invalid> {
+        let mut members = self.entries.iter().map(|(member, _)| member);
+        if let Some(alien) = members.find(|member| !known.contains(&member.as_str())) {
+            let message = format!(
+                "`{name}` has no member `{}`; it has {}",
+                quoted(alien),
+                known.join(", ")
+            );
+            return Err(Invalid::value(name, message));
+        }
+        self.entries.retain(|(_, field)| !field.is_null());
         let [(member, _)] = self.entries.as_slice() else {
             let message = format!(
                 "`{name}` must be an object with exactly one of {}",
@@ -159,14 +180,6 @@ impl Fields {
             return Err(Invalid::value(name, message));
         };
         let member = member.clone();
-        if !known.contains(&member.as_str()) {
-            let message = format!(
-                "`{name}` has no member `{}`; it has {}",
-                quoted(&member),
-                known.join(", ")
-            );
-            return Err(Invalid::value(name, message));
-        }
         match self.text(&member) {
             Ok(Some(text)) => Ok(Reference::Member(member, text)),
             _ => Err(Invalid::wrong_type(
@@ -222,7 +235,13 @@ impl Fields {
 
     fn take(&mut self, name: &str) -> Option<Field> {
         let index = self.entries.iter().position(|(entry, _)| entry == name)?;
-        Some(self.entries.swap_remove(index).1)
+        Some(self.entries.swap_remove(index).1).filter(|field| !field.is_null())
+    }
+}
+
+impl Field {
+    const fn is_null(&self) -> bool {
+        matches!(self, Self::Json(Value::Null))
     }
 }
 
@@ -308,8 +327,20 @@ mod tests {
 
     #[test]
     fn null_counts_as_absent() {
-        let mut fields = Fields::from_json(br#"{"seed": null}"#).unwrap();
+        let body = br#"{"seed": null, "video": {"id": "x", "url": null}}"#;
+        let mut fields = Fields::from_json(body).unwrap();
         assert_eq!(fields.whole("seed"), Ok(None));
+        let expected = Ok(Some(Reference::Member("id".into(), "x".into())));
+        assert_eq!(fields.reference("video", &["id", "url"]), expected);
+    }
+
+    #[test]
+    fn a_name_that_nobody_knows_is_refused_with_null_too() {
+        let mut fields =
+            Fields::from_json(br#"{"sed": null, "video": {"x": null, "id": "x"}}"#).unwrap();
+        assert!(fields.refuse_unknown(&["seed", "video"]).is_err());
+        assert!(fields.reference("video", &["id"]).is_err());
+        assert!(Fields::from_json(br#"{"seed": null, "seed": 2}"#).is_err());
     }
 
     #[test]

@@ -7,6 +7,9 @@ use utoipa::ToSchema;
 /// Longest piece of a client's text that a message repeats, in characters.
 const QUOTE_CHARS_MAX: usize = 64;
 
+/// Longest sentence about a whole body, in characters: what reads bodies may repeat a piece of them.
+const BODY_MESSAGE_CHARS_MAX: usize = 256;
+
 /// A request that cannot be served as it stands. The `Display` text is what the client reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -24,7 +27,7 @@ impl Invalid {
     #[must_use]
     pub fn body(message: String) -> Self {
         Self {
-            message,
+            message: message.chars().take(BODY_MESSAGE_CHARS_MAX).collect(),
             param: None,
             code: "invalid_body",
         }
@@ -39,7 +42,7 @@ impl Invalid {
     /// A parameter is of the wrong type.
     #[must_use]
     pub fn wrong_type(param: &str, expected: &str) -> Self {
-        let message = format!("`{param}` must be {expected}");
+        let message = format!("`{}` must be {expected}", quoted(param));
         Self::new(param, message, "invalid_type")
     }
 
@@ -153,7 +156,17 @@ mod tests {
 
     #[test]
     fn a_message_never_repeats_more_than_a_little_of_what_came() {
-        let invalid = Invalid::unknown(&"x".repeat(1_000_000), &["prompt"]);
-        assert!(invalid.message.len() < 200 && invalid.param.unwrap().len() == QUOTE_CHARS_MAX);
+        let long = "x".repeat(1_000_000);
+        assert_eq!(
+            Invalid::body(long.clone()).message.len(),
+            BODY_MESSAGE_CHARS_MAX
+        );
+        for invalid in [
+            Invalid::unknown(&long, &["prompt"]),
+            Invalid::duplicate(&long),
+            Invalid::wrong_type(&long, "a number"),
+        ] {
+            assert!(invalid.message.len() < 200 && invalid.param.unwrap().len() == QUOTE_CHARS_MAX);
+        }
     }
 }

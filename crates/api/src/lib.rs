@@ -38,5 +38,6 @@ pub use openapi::openapi;
 pub use pool::{DeviceObject, PoolCommand, PoolObject, SlotObject};
 pub use remix::RemixVideo;
 pub use video::{
-    DeletedVideo, Eta, Progress, Timings, VideoError, VideoList, VideoObject, VideoStatus,
+    DeletedVideo, Eta, MissedEvents, Progress, Timings, VideoError, VideoList, VideoObject,
+    VideoStatus,
 };

@@ -9,6 +9,11 @@ pub const LIST_LIMIT_DEFAULT: usize = 20;
 /// Most jobs on a page.
 pub const LIST_LIMIT_MAX: usize = 100;
 
+/// Every parameter of a list.
+const LIST_KNOWN: [&str; 3] = ["after", "limit", "order"];
+/// Every parameter of a content request.
+const CONTENT_KNOWN: [&str; 3] = ["variant", "expires", "signature"];
+
 /// In which order jobs are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SortOrder {
@@ -36,12 +41,14 @@ impl ListVideos {
     /// The first thing that is wrong.
     pub fn from_query(pairs: Vec<(String, String)>) -> Result<Self, Invalid> {
         let mut fields = Fields::from_text(pairs)?;
-        fields.refuse_unknown(&["after", "limit", "order"])?;
-        Ok(Self {
+        fields.refuse_unknown(&LIST_KNOWN)?;
+        let list = Self {
             after: after(&mut fields)?,
             limit: limit(&mut fields)?,
             order: order(&mut fields)?,
-        })
+        };
+        fields.refuse_rest(&LIST_KNOWN)?;
+        Ok(list)
     }
 }
 
@@ -93,17 +100,16 @@ impl ContentQuery {
     /// The first thing that is wrong.
     pub fn from_query(pairs: Vec<(String, String)>) -> Result<Self, Invalid> {
         let mut fields = Fields::from_text(pairs)?;
-        fields.refuse_unknown(&["variant", "expires", "signature"])?;
+        fields.refuse_unknown(&CONTENT_KNOWN)?;
         let signed = match (fields.whole("expires")?, fields.text("signature")?) {
             (Some(expires), Some(signature)) => Some((expires, signature)),
             (None, None) => None,
             (None, Some(_)) => return Err(Invalid::missing("expires")),
             (Some(_), None) => return Err(Invalid::missing("signature")),
         };
-        Ok(Self {
-            variant: variant(&mut fields)?,
-            signed,
-        })
+        let variant = variant(&mut fields)?;
+        fields.refuse_rest(&CONTENT_KNOWN)?;
+        Ok(Self { variant, signed })
     }
 }
 

@@ -97,7 +97,7 @@ impl PoolCommand {
             _ => return Ok(None),
         };
         fields.refuse_unknown(known)?;
-        Ok(Some(match name {
+        let command = match name {
             "cordon" => Self::Cordon {
                 device: required(&mut fields, "device")?,
             },
@@ -114,7 +114,9 @@ impl PoolCommand {
                 case: case(&required(&mut fields, "case")?)?,
             },
             _ => Self::Drain,
-        }))
+        };
+        fields.refuse_rest(known)?;
+        Ok(Some(command))
     }
 }
 

@@ -24,10 +24,12 @@ impl RemixVideo {
     /// The first thing that is wrong.
     pub fn from_fields(mut fields: Fields) -> Result<Self, Invalid> {
         fields.refuse_unknown(&KNOWN)?;
-        Ok(Self {
+        let request = Self {
             prompt: prompt(&mut fields)?,
             callback: callback(&mut fields)?,
-        })
+        };
+        fields.refuse_rest(&KNOWN)?;
+        Ok(request)
     }
 
     /// The job that this means for the video of `source`, whose given frames it starts from, too.

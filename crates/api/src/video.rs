@@ -317,6 +317,15 @@ impl VideoList {
     }
 }
 
+/// In a stream of all jobs: what was missed, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MissedEvents {
+    /// Changes before this number are not kept any more.
+    pub oldest: u64,
+    /// One sentence for a person.
+    pub message: &'static str,
+}
+
 /// The answer to a deletion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DeletedVideo {

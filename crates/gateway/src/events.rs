@@ -15,10 +15,9 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
-use reel_api::{Invalid, VideoObject, VideoStatus};
+use reel_api::{Invalid, MissedEvents, VideoObject, VideoStatus};
 use reel_domain::{Job, JobId};
 use reel_pool::{Change, JobProgress, Missed, PoolState};
-use serde::Serialize;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -164,13 +163,6 @@ struct All {
     _place: OwnedSemaphorePermit,
 }
 
-/// What was missed, and what to do about it.
-#[derive(Serialize)]
-struct MissedEvent {
-    oldest: u64,
-    message: &'static str,
-}
-
 impl All {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
@@ -249,7 +241,7 @@ fn missed(oldest: u64) -> Event {
     let event = Event::default()
         .id((oldest - 1).to_string())
         .event("events.missed");
-    let data = MissedEvent {
+    let data = MissedEvents {
         oldest,
         message: "changes before this number are not kept; list the videos to see how they stand",
     };

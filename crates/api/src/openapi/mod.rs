@@ -9,7 +9,7 @@ mod operation;
 mod requests;
 mod routes;
 
-use crate::{DeletedVideo, ErrorBody, ModelList, PoolObject, Readiness, VideoList};
+use crate::{DeletedVideo, ErrorBody, MissedEvents, ModelList, PoolObject, Readiness, VideoList};
 use operation::KEY;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Components, ComponentsBuilder, Object, Schema};
@@ -72,6 +72,7 @@ fn components() -> Components {
     let mut schemas = Vec::new();
     sent::<VideoList>(&mut schemas);
     sent::<DeletedVideo>(&mut schemas);
+    sent::<MissedEvents>(&mut schemas);
     sent::<ModelList>(&mut schemas);
     sent::<Readiness>(&mut schemas);
     sent::<PoolObject>(&mut schemas);

@@ -1,6 +1,7 @@
 //! How an operation is put together: what it takes, what it answers, what can go wrong.
 
 use super::errors::ERRORS;
+use super::names::one_of;
 use utoipa::ToSchema;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::encoding::Encoding;
@@ -11,7 +12,7 @@ use utoipa::openapi::path::{
 };
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{Object, ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{HttpMethod, Ref, RefOr, Required};
 
@@ -156,6 +157,29 @@ impl Making {
             response = response.content(*content_type, content.build());
         }
         self.response(status, about, response, headers)
+    }
+
+    /// Answers with server-sent events; each carries one of these objects as JSON.
+    pub(super) fn streams(self, about: &str, names: &[&str], data: &[&str]) -> Self {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let objects = data.iter().fold(OneOfBuilder::new(), |objects, name| {
+            objects.item(Ref::from_schema_name(*name))
+        });
+        let data = text()
+            .content_media_type("application/json")
+            .content_schema(Some(Schema::OneOf(objects.build())));
+        let event = ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .property("id", text().pattern(Some("^[0-9]+$")))
+            .property("event", one_of(names.iter().copied()))
+            .property("data", data)
+            .required("id")
+            .required("event")
+            .required("data")
+            .description(Some("One event of the stream."));
+        let content = ContentBuilder::new().schema(Some(event)).build();
+        let response = ResponseBuilder::new().content("text/event-stream", content);
+        self.response(200, about, response, &[])
     }
 
     fn response(

@@ -24,6 +24,22 @@ const DOOR: [u16; 2] = [400, 401];
 /// What can go wrong with every request for a video.
 const CREATES: [u16; 12] = [400, 401, 403, 408, 409, 413, 415, 422, 429, 500, 503, 507];
 
+/// What can happen to one job.
+const VIDEO_EVENTS: [&str; 4] = [
+    "video.queued",
+    "video.in_progress",
+    "video.completed",
+    "video.failed",
+];
+/// What can happen in the stream of all jobs.
+const ALL_EVENTS: [&str; 5] = [
+    "video.queued",
+    "video.in_progress",
+    "video.completed",
+    "video.failed",
+    "events.missed",
+];
+
 /// All of them.
 pub(super) fn paths() -> Paths {
     let routes: [(&str, PathItem); 26] = [
@@ -225,7 +241,7 @@ fn video_events() -> Making {
     project(of_video(Making::new(Get, EVENTS, "videoEvents", summary)))
         .about("Server-sent events `video.queued`, `video.in_progress`, `video.completed` and `video.failed`; the data of each is a `VideoObject`, its id the object's `sequence`. The stream ends with the job.")
         .header("Last-Event-ID", "The last event that the client has.", event_id())
-        .sends(200, "The events.", &["text/event-stream"], &[])
+        .streams("The events.", &VIDEO_EVENTS, &["VideoObject"])
         .sends(204, "The job is over, and the client has seen its end.", &[], &[])
         .errors(&[400, 401, 404, 500])
 }
@@ -234,7 +250,7 @@ fn events() -> Making {
     project(Making::new(Get, EVENTS, "events", "Every job of the caller"))
         .about("Like the events of one job; the id of an event is its number among all changes. `events.missed` says that changes before a number are not kept any more. The stream has no end.")
         .header("Last-Event-ID", "The last event that the client has; missing: from now on.", event_id())
-        .sends(200, "The events.", &["text/event-stream"], &[])
+        .streams("The events.", &ALL_EVENTS, &["VideoObject", "MissedEvents"])
         .errors(&DOOR)
 }
 
@@ -386,11 +402,11 @@ fn id() -> Object {
         .build()
 }
 
+/// A header is text, and this one a whole number in it.
 fn event_id() -> Object {
     ObjectBuilder::new()
-        .schema_type(Type::Integer)
-        .minimum(Some(0_u32))
-        .maximum(Some(u64::MAX))
+        .schema_type(Type::String)
+        .pattern(Some("^[0-9]{1,20}$"))
         .build()
 }
 

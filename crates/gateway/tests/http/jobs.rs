@@ -303,9 +303,9 @@ async fn a_job_shows_when_it_will_be_done_once_jobs_like_it_were_measured() {
         ..Durations::default()
     };
     server.estimates.completed(&job, took, None);
-    // Two before it of 22 s each, and itself.
+    // Two before it of 22 s each, half of the one that runs, and itself.
     let answer = server.get(&path).await;
-    assert_eq!(answer.json()["eta"], json!({"p50": 66.0, "p90": 132.0}));
+    assert_eq!(answer.json()["eta"], json!({"p50": 77.0, "p90": 154.0}));
     assert_eq!(answer.header("openai-poll-after-ms"), "5000");
     for (step, p50, poll) in [(10, 12.0, "1200"), (20, 2.0, "200")] {
         server

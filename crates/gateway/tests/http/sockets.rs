@@ -51,7 +51,7 @@ async fn read_to_end(mut stream: TcpStream) -> String {
 async fn a_socket_is_served() {
     let server = Server::new();
     let listening = listen(&server, ServeLimits::default()).await;
-    let request = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let answer = exchange(listening.address, request).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 }
@@ -77,7 +77,7 @@ async fn a_head_beyond_the_limit_is_refused() {
     };
     let listening = listen(&server, limits).await;
     let request = format!(
-        "GET /livez HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
         "x".repeat(64 * 1024)
     );
     let answer = exchange(listening.address, &request).await;
@@ -93,7 +93,7 @@ async fn more_connections_than_allowed_wait_for_their_turn() {
     };
     let listening = listen(&server, limits).await;
     let first = TcpStream::connect(listening.address).await.unwrap();
-    let request = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let second = tokio::spawn(exchange(listening.address, request));
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!second.is_finished());
@@ -173,7 +173,7 @@ async fn a_connection_that_asks_nothing_more_is_closed() {
         ..ServeLimits::default()
     };
     let listening = listen(&server, limits).await;
-    let request = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let answer = tokio::time::timeout(PATIENCE, exchange(listening.address, request)).await;
     assert!(answer.unwrap().contains("200 OK"));
 }
@@ -187,7 +187,7 @@ async fn a_body_that_comes_byte_by_byte_is_given_up_and_its_place_is_free_again(
     });
     let listening = listen(&server, ServeLimits::default()).await;
     let mut stream = TcpStream::connect(listening.address).await.unwrap();
-    let head = "POST /v1/videos HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+    let head = "POST /v1/videos HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Content-Length: 1000000\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.unwrap();
     dribble(&mut stream, b' ').await;
@@ -202,7 +202,7 @@ async fn a_body_that_claims_to_be_too_large_is_not_waited_for() {
         ..GatewayConfig::default()
     });
     let listening = listen(&server, ServeLimits::default()).await;
-    let request = "POST /v1/videos HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+    let request = "POST /v1/videos HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                    Content-Length: 1000000\r\n\r\n";
     let answer = tokio::time::timeout(PATIENCE, exchange(listening.address, request)).await;
     let answer = answer.unwrap();
@@ -227,7 +227,7 @@ fn impatient() -> ServeLimits {
 
 /// The next connection is served: the one before has been cut.
 async fn assert_served(address: SocketAddr) {
-    let request = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let answer = tokio::time::timeout(PATIENCE, exchange(address, request)).await;
     assert!(answer.expect("a free place in time").contains("200 OK"));
 }
@@ -239,7 +239,7 @@ async fn who_does_not_read_a_video_loses_the_connection() {
     server.pool.complete(id, &vec![b'v'; 64 << 20]).await;
     let listening = listen(&server, impatient()).await;
     let mut stuck = narrow(listening.address).await;
-    let request = format!("GET /v1/videos/{id}/content HTTP/1.1\r\nHost: x\r\n\r\n");
+    let request = format!("GET /v1/videos/{id}/content HTTP/1.1\r\nHost: localhost\r\n\r\n");
     stuck.write_all(request.as_bytes()).await.unwrap();
     assert_served(listening.address).await;
     drop(stuck);
@@ -253,7 +253,7 @@ async fn who_does_not_read_events_loses_the_connection() {
     let id = video["id"].as_str().unwrap().parse().unwrap();
     let listening = listen(&server, impatient()).await;
     let mut stuck = narrow(listening.address).await;
-    let request = "GET /v1/events HTTP/1.1\r\nHost: x\r\nLast-Event-ID: 0\r\n\r\n";
+    let request = "GET /v1/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 0\r\n\r\n";
     stuck.write_all(request.as_bytes()).await.unwrap();
     let served = tokio::spawn(assert_served(listening.address));
     let mut step = 0;
@@ -278,8 +278,9 @@ async fn who_reads_slowly_gets_everything() {
     server.pool.complete(id, &video).await;
     let listening = listen(&server, impatient()).await;
     let mut slow = narrow(listening.address).await;
-    let request =
-        format!("GET /v1/videos/{id}/content HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET /v1/videos/{id}/content HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    );
     slow.write_all(request.as_bytes()).await.unwrap();
     let (mut bytes, mut chunk) = (0, vec![0; 256 * 1024]);
     loop {
@@ -297,7 +298,7 @@ async fn open_streams_of_events_do_not_hold_up_a_shutdown_when_the_pool_is_gone(
     let server = Server::new();
     let listening = listen(&server, ServeLimits::default()).await;
     let mut reader = TcpStream::connect(listening.address).await.unwrap();
-    let request = "GET /v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = "GET /v1/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     reader.write_all(request.as_bytes()).await.unwrap();
     let mut head = [0; 12];
     reader.read_exact(&mut head).await.unwrap();

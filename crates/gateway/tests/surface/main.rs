@@ -2,9 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 mod docs;
+mod fuzz;
+#[path = "../../../../tests/fuzz/mutator.rs"]
+mod mutator;
 #[expect(dead_code, reason = "the other tests need more of it")]
 #[path = "../http/pool.rs"]
 mod pool;
+mod refusals;
 #[expect(dead_code, reason = "the other tests need more of it")]
 #[path = "../http/server.rs"]
 mod server;
