@@ -18,6 +18,9 @@ const RETRY_NOT_SERVING: Duration = Duration::from_secs(10);
 /// When to come back after a moment of overload.
 const RETRY_OVERLOADED: Duration = Duration::from_secs(1);
 
+/// Where OpenAI's SDKs look whether to ask again. Left to themselves they do after every 409 and everything from 500 on.
+const SHOULD_RETRY: &str = "x-should-retry";
+
 /// Everything that can go wrong with a request. The `Display` text is for the client: it never holds paths, and
 /// nothing of the client's text but what [`Invalid`] quotes.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +133,13 @@ impl Mapping {
     fn param(mut self, param: &str) -> Self {
         self.param = Some(param.into());
         self
+    }
+
+    /// To ask again changes nothing, or makes another video. What went wrong inside may go right the next time.
+    fn is_final(&self) -> bool {
+        let server =
+            self.status.is_server_error() && self.status != StatusCode::INTERNAL_SERVER_ERROR;
+        self.retry_after.is_none() && (server || self.status == StatusCode::CONFLICT)
     }
 }
 
@@ -312,6 +322,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.log();
         let mapping = self.mapping();
+        let is_final = mapping.is_final();
         let body = ErrorBody {
             error: ErrorObject {
                 message: message(&self),
@@ -324,6 +335,9 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         if let Some(delay) = mapping.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs()));
+        }
+        if is_final {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         if mapping.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -344,5 +358,36 @@ fn kind(status: StatusCode) -> &'static str {
         StatusCode::FORBIDDEN => "permission_error",
         status if status.is_server_error() => "server_error",
         _ => "invalid_request_error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_final(error: ApiError) -> bool {
+        let response = error.into_response();
+        response
+            .headers()
+            .get(SHOULD_RETRY)
+            .is_some_and(|value| value == "false")
+    }
+
+    #[test]
+    fn clients_are_told_when_asking_again_is_no_use() {
+        let repeated = Rejection::Repeated {
+            id: JobId::from_bytes([7; 16]),
+            same: false,
+        };
+        let running = ApiError::StillRunning {
+            id: JobId::from_bytes([7; 16]),
+            deadline: Duration::from_secs(1),
+        };
+        assert!(is_final(ApiError::NotImplemented("never")));
+        assert!(is_final(repeated.into()));
+        assert!(is_final(running), "it would be made twice");
+        assert!(!is_final(ApiError::Cancel(CancelError::StillStopping)));
+        assert!(!is_final(ApiError::Shed));
+        assert!(!is_final(ApiError::Internal("a disk".into())));
     }
 }
