@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
-/// What makes two requests one: OpenAI's SDKs send it with every try of a POST.
+/// What makes two requests one. OpenAI's SDKs send the same with every try of a POST, but only if they are given one.
 const KEY_HEADER: &str = "idempotency-key";
 /// W3C Trace Context.
 const TRACE_HEADER: &str = "traceparent";
