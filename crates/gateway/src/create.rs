@@ -41,7 +41,7 @@ pub(crate) async fn extend(
     caller: Caller,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::read(&gateway, caller.clone(), request).await?;
+    let mut asked = Asked::read(&gateway, caller.clone(), request).await?;
     let id = match asked.earlier(&gateway).await? {
         Some(id) => id,
         None => extension(&gateway, asked).await?,
@@ -72,7 +72,7 @@ pub(crate) async fn remix(
     request: Request,
 ) -> Result<Response, ApiError> {
     let source = gateway.find(videos::video_id(id)?, &caller).await?;
-    let asked = Asked::read(&gateway, caller.clone(), request).await?;
+    let mut asked = Asked::read(&gateway, caller.clone(), request).await?;
     let id = match asked.earlier(&gateway).await? {
         Some(id) => id,
         None => {

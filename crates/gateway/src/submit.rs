@@ -26,7 +26,9 @@ pub(crate) struct Asked<'a> {
     idempotency: Option<Idempotency>,
     trace: Option<TraceParent>,
     _place: SemaphorePermit<'a>,
-    _arrival: Arrival,
+    _arrival: Option<Arrival>,
+    /// The key allows no other job. It does not matter if the request has become one already.
+    refusal: Option<ApiError>,
 }
 
 impl<'a> Asked<'a> {
@@ -38,8 +40,12 @@ impl<'a> Asked<'a> {
     ) -> Result<Self, ApiError> {
         let place = gateway.creates.try_acquire().map_err(|_| ApiError::Shed)?;
         let living = gateway.pool.board().living_of(&caller.tenant);
-        let arrival = gateway.door.arrive(&caller, living)?;
         let key = idempotency_key(request.headers())?;
+        let (arrival, refusal) = match gateway.door.arrive(&caller, living) {
+            Ok(arrival) => (Some(arrival), None),
+            Err(refusal) if key.is_some() => (None, Some(refusal)),
+            Err(refusal) => return Err(refusal),
+        };
         let trace = trace(request.headers());
         let path = request.uri().path().to_owned();
         let upload = intake::read(request, &gateway.config).await?;
@@ -54,11 +60,22 @@ impl<'a> Asked<'a> {
             trace,
             _place: place,
             _arrival: arrival,
+            refusal,
         })
     }
 
-    /// The job that an earlier try of this request has become.
-    pub(crate) async fn earlier(&self, gateway: &Gateway) -> Result<Option<JobId>, ApiError> {
+    /// The job that an earlier try of this request has become; if none has, the key must allow another one.
+    pub(crate) async fn earlier(&mut self, gateway: &Gateway) -> Result<Option<JobId>, ApiError> {
+        if let Some(id) = self.keyed(gateway).await? {
+            return Ok(Some(id));
+        }
+        match self.refusal.take() {
+            Some(refusal) => Err(refusal),
+            None => Ok(None),
+        }
+    }
+
+    async fn keyed(&self, gateway: &Gateway) -> Result<Option<JobId>, ApiError> {
         let Some(Idempotency { key, digest }) = self.idempotency.clone() else {
             return Ok(None);
         };
