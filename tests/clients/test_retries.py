@@ -3,8 +3,9 @@
 import re
 import uuid
 
+import openai
 import pytest
-from conftest import PROMPT, naming
+from conftest import PROMPT, given, naming
 from proxy import LosingProxy
 
 BODY = {"num_inference_steps": 2}
@@ -25,6 +26,22 @@ def test_a_key_of_its_own_makes_a_request_safe_to_send_again(base_url, connect, 
     assert retry_counts(proxy) == [str(number) for number in range(lost + 1)]
     assert (counted.videos, counted.runs) == (1, 1)
     connect().videos.delete(video.id)
+
+
+def test_the_limits_of_a_key_do_not_stand_between_a_client_and_the_video_it_has(base_url, connect):
+    key = given("REEL_ONE_JOB_KEY")
+    header = {"Idempotency-Key": str(uuid.uuid4())}
+    long = {"num_inference_steps": 200}
+    with LosingProxy(base_url, lost=1) as proxy:
+        client = connect(key, base_url=proxy.base_url, max_retries=1)
+        video = client.videos.create(prompt=PROMPT, extra_headers=header, extra_body=long)
+    assert retry_counts(proxy) == ["0", "1"]
+    one_job = connect(key)
+    assert [listed.id for listed in one_job.videos.list()] == [video.id]
+    with pytest.raises(openai.RateLimitError) as caught:
+        one_job.videos.create(prompt=PROMPT, extra_body=long)
+    assert caught.value.code == "too_many_unfinished_jobs"
+    one_job.videos.delete(video.id)
 
 
 @pytest.mark.parametrize("ask", ["remix", "extend"])
@@ -49,11 +66,13 @@ def test_a_remix_and_an_extension_are_safe_in_the_same_way(
 def test_without_a_key_nobody_can_tell_a_retry_from_a_second_wish(base_url, connect, count):
     with count() as counted, LosingProxy(base_url, lost=1) as proxy:
         client = connect(base_url=proxy.base_url, max_retries=2)
-        video = client.videos.create_and_poll(prompt=PROMPT, extra_body=BODY)
+        video = client.videos.create(prompt=PROMPT, extra_body=BODY)
+        newest = client.videos.list(limit=2).data
+        assert newest[0].id == video.id, "the other one is in the list, too"
+        for made in newest:
+            assert client.videos.poll(made.id).status == "completed"
     # The SDK sends no key by itself: if that changes, this test says so.
     assert "idempotency-key" not in "".join(proxy.heads).lower()
     assert (counted.videos, counted.runs) == (2, 2)
-    newest = connect().videos.list(limit=2).data
-    assert newest[0].id == video.id, "the other one is in the list, too"
-    for video in newest:
-        connect().videos.delete(video.id)
+    for made in newest:
+        connect().videos.delete(made.id)

@@ -49,6 +49,7 @@ def environment(data: Path, language: str, webhook_port: int) -> dict[str, str]:
         "REEL_TOLD_KEY": told["key"],
         "REEL_TOLD_SECRET": told["webhook_secret"],
         "REEL_SLOW_KEY": make_key(data, f"{language}-slow", "--rate", "1/min")["key"],
+        "REEL_ONE_JOB_KEY": make_key(data, f"{language}-one", "--jobs", "1")["key"],
         "REEL_BATCH_KEY": make_key(data, f"{language}-batch", "--priority-max", "batch")["key"],
     }
 
