@@ -51,6 +51,7 @@ class Server:
     arguments: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     wrapper: tuple[str, ...] = ()
+    key: str = ""
     process: subprocess.Popen | None = None
     base: str = field(default="")
 
@@ -93,6 +94,8 @@ class Server:
         """One request; an error status is an answer too."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"content-type": "application/json"} if data else {}
+        if self.key:
+            headers["authorization"] = f"Bearer {self.key}"
         request = urllib.request.Request(self.base + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:

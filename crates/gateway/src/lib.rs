@@ -20,6 +20,7 @@ mod fetch;
 mod gateway;
 mod health;
 mod intake;
+mod leftover;
 mod metrics;
 mod models;
 mod operate;

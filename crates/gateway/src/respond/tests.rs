@@ -310,3 +310,29 @@ fn whoever_may_try_again_is_told_when_and_nobody_else_is() {
         assert!(helps || again.is_none(), "{error}");
     }
 }
+
+fn is_final(error: ApiError) -> bool {
+    let response = error.into_response();
+    response
+        .headers()
+        .get(SHOULD_RETRY)
+        .is_some_and(|value| value == "false")
+}
+
+#[test]
+fn clients_are_told_when_asking_again_is_no_use() {
+    let repeated = Rejection::Repeated {
+        id: JobId::from_bytes([7; 16]),
+        same: false,
+    };
+    let running = ApiError::StillRunning {
+        id: JobId::from_bytes([7; 16]),
+        deadline: Duration::from_secs(1),
+    };
+    assert!(is_final(ApiError::NotImplemented("never")));
+    assert!(is_final(repeated.into()));
+    assert!(is_final(running), "it would be made twice");
+    assert!(!is_final(ApiError::Cancel(CancelError::StillStopping)));
+    assert!(!is_final(ApiError::Shed));
+    assert!(!is_final(ApiError::Internal("a disk".into())));
+}

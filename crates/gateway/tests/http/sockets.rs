@@ -85,6 +85,26 @@ async fn a_head_beyond_the_limit_is_refused() {
 }
 
 #[tokio::test]
+async fn who_is_refused_while_sending_gets_the_answer_and_not_a_broken_connection() {
+    const BYTES: usize = 4 * 1024 * 1024;
+    let server = Server::new();
+    let listening = listen(&server, ServeLimits::default()).await;
+    for (path, status) in [("/v1/videos/edits", "501"), ("/v1/nothing", "404")] {
+        let mut stream = TcpStream::connect(listening.address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {BYTES}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; BYTES]).await.unwrap();
+        let answer = read_to_end(stream).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn more_connections_than_allowed_wait_for_their_turn() {
     let server = Server::new();
     let limits = ServeLimits {
