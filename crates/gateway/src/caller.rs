@@ -213,6 +213,17 @@ impl Door {
         })
     }
 
+    /// Counts a request that has arrived as one that was known, and is not.
+    pub(crate) fn check_again(&self, caller: &Caller, pool: &PoolHandle) -> Result<(), ApiError> {
+        let arriving = lock(&self.arriving);
+        let here = arriving.get(&caller.tenant).copied().unwrap_or(0);
+        match &caller.key {
+            // It is one of those itself.
+            Some(key) => self.check_limits(key, here.saturating_sub(1), pool),
+            None => Ok(()),
+        }
+    }
+
     fn check_limits(&self, key: &Key, here: usize, pool: &PoolHandle) -> Result<(), ApiError> {
         let unfinished = here + pool.board().living_of(&key.tenant);
         if let Some(limit) = key.unfinished_jobs_max

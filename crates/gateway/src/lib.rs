@@ -30,6 +30,7 @@ mod router;
 mod serve;
 mod submit;
 mod sync;
+mod tries;
 mod videos;
 mod view;
 
