@@ -50,13 +50,14 @@ class Server:
     log: Path
     arguments: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
+    wrapper: tuple[str, ...] = ()
     process: subprocess.Popen | None = None
     base: str = field(default="")
 
     def start(self) -> None:
         """Starts the server in an all but empty environment, and waits for its port."""
         command = [
-            PROGRAMS / "reel", "serve", "--listen", "127.0.0.1:0", "--data-dir", self.data,
+            *self.wrapper, PROGRAMS / "reel", "serve", "--listen", "127.0.0.1:0", "--data-dir", self.data,
             "--cache-dir", CACHE, "--model", self.model, *self.arguments,
         ]  # fmt: skip
         before = self.log.stat().st_size if self.log.exists() else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,3 +142,29 @@ def test_a_configuration_that_is_wrong_ends_with_its_code(baked: Path, tmp_path:
         server.start()
     assert server.process is not None
     assert server.process.wait(10) == 64
+
+
+def test_a_server_serves_where_its_session_began_in_another_pid_namespace(
+    baked: Path, tmp_path: Path
+) -> None:
+    # As when a container is entered from outside: the session has no number in here.
+    own_pids = (
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    )
+    probe = subprocess.run([*own_pids, "true"], capture_output=True, check=False)
+    if probe.returncode != 0:
+        pytest.skip(f"no pid namespaces here: {probe.stderr.decode()}")
+    server = Server(tmp_path / "data", baked, tmp_path / "log", wrapper=own_pids)
+    server.start()
+    server.until_ready()
+    answer = server.call("POST", "/v1/videos/sync", {"prompt": "a", "num_inference_steps": 1})
+    assert server.call("POST", "/v1/pool/drain").status == 202
+    assert server.process.wait(30) == 0
+    assert answer.status == 200, answer.body
+    assert "panicked" not in server.log.read_text()

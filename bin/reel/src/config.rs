@@ -3,15 +3,15 @@
 //! A flag outranks its `REEL_*` variable, which outranks the file, which outranks the default.
 
 use crate::batch_rules::{self, RulesError};
+use crate::listening::Server;
 use crate::outbound::OutboundSettings;
 use crate::scheduling::Scheduling;
 use crate::slots::Slots;
 use crate::tuning::{IncidentSettings, StorageSettings};
-use axum::http::HeaderValue;
+use reel_domain::Durability;
 use reel_gateway::GatewayConfig;
 use serde::Deserialize;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,34 +32,13 @@ pub(crate) struct Config {
     pub(crate) recording: Recording,
     pub(crate) incidents: IncidentSettings,
     pub(crate) storage: StorageSettings,
+    pub(crate) journal: JournalSettings,
     pub(crate) bake: Bake,
     pub(crate) media: Media,
     pub(crate) outbound: OutboundSettings,
     pub(crate) log: Log,
     /// Models to serve, the default one first; empty: the built-in `tiny-shapes`.
     pub(crate) models: Vec<Model>,
-}
-
-/// `[server]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Server {
-    /// Where to listen. Anywhere but on loopback takes keys.
-    pub(crate) listen: SocketAddr,
-    /// Where operators reach metrics and the pool without a key; `None`: on `listen`, with an operator's key.
-    pub(crate) admin_listen: Option<SocketAddr>,
-    /// What clients write before a path, for addresses that are sent to them.
-    pub(crate) public_url: Option<String>,
-    /// Origins whose web pages may call; empty: none.
-    pub(crate) cors_origins: Vec<String>,
-    /// Longest time that `POST /v1/videos/sync` waits.
-    pub(crate) sync_deadline_s: u64,
-    /// How long a download address is good.
-    pub(crate) download_url_lifetime_s: u64,
-    /// Largest request body, in bytes.
-    pub(crate) body_bytes_max: usize,
-    /// Open connections.
-    pub(crate) connections_max: usize,
 }
 
 /// `[paths]`
@@ -138,6 +117,34 @@ pub(crate) struct Recording {
     pub(crate) keep: usize,
 }
 
+/// `[journal]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct JournalSettings {
+    /// Jobs and videos are synced to the disk before anybody hears of them (`full`), or not (`off`).
+    pub(crate) sync: JournalSync,
+}
+
+/// `journal.sync`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum JournalSync {
+    /// A power cut takes nothing that was answered for.
+    #[default]
+    Full,
+    /// A power cut may take jobs and videos of the last moments; the end of the process does not.
+    Off,
+}
+
+impl From<JournalSync> for Durability {
+    fn from(sync: JournalSync) -> Self {
+        match sync {
+            JournalSync::Full => Self::Full,
+            JournalSync::Off => Self::Off,
+        }
+    }
+}
+
 /// `[bake]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -182,64 +189,6 @@ pub(crate) enum LogFormat {
 pub(crate) struct Model {
     /// The model's directory, with its `model.toml`.
     pub(crate) path: PathBuf,
-}
-
-impl Default for Server {
-    fn default() -> Self {
-        let GatewayConfig {
-            listen,
-            body_bytes_max,
-            sync_deadline,
-            download_url_lifetime,
-            serve,
-            ..
-        } = GatewayConfig::default();
-        Self {
-            listen,
-            admin_listen: None,
-            public_url: None,
-            cors_origins: Vec::new(),
-            sync_deadline_s: sync_deadline.as_secs(),
-            download_url_lifetime_s: download_url_lifetime.as_secs(),
-            body_bytes_max,
-            connections_max: serve.connections_max,
-        }
-    }
-}
-
-impl Server {
-    /// The origins, as the header spells them.
-    fn origins(&self) -> Result<Vec<HeaderValue>, ConfigError> {
-        let origin = |text: &String| {
-            let begins_well = text.starts_with("https://") || text.starts_with("http://");
-            let bare = text.matches('/').count() == 2;
-            HeaderValue::from_str(text)
-                .ok()
-                .filter(|_| begins_well && bare)
-                .ok_or_else(|| ConfigError::Value {
-                    key: "server.cors_origins",
-                    value: text.clone(),
-                    reason: "must be an origin like https://app.example.com, without a path",
-                })
-        };
-        self.cors_origins.iter().map(origin).collect()
-    }
-
-    fn check_public_url(&self) -> Result<(), ConfigError> {
-        match &self.public_url {
-            Some(url)
-                if !(url.starts_with("https://") || url.starts_with("http://"))
-                    || url.ends_with('/') =>
-            {
-                Err(ConfigError::Value {
-                    key: "server.public_url",
-                    value: url.clone(),
-                    reason: "must begin with https:// or http:// and have no slash at its end",
-                })
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Default for Paths {
@@ -425,10 +374,8 @@ impl Config {
             });
         }
         self.outbound.check()?;
-        self.server.origins()?;
-        self.server.check_public_url()?;
-        at_least_one("server.body_bytes_max", self.server.body_bytes_max as u64)?;
-        at_least_one("server.connections_max", self.server.connections_max as u64)
+        self.server.check()?;
+        Ok(())
     }
 
     /// The bounds of the scheduler.
@@ -469,19 +416,7 @@ impl Config {
 
     /// The limits of the HTTP surface.
     pub(crate) fn gateway(&self) -> GatewayConfig {
-        let server = &self.server;
-        let mut gateway = GatewayConfig {
-            listen: server.listen,
-            sync_deadline: Duration::from_secs(server.sync_deadline_s),
-            download_url_lifetime: Duration::from_secs(server.download_url_lifetime_s),
-            public_url: server.public_url.clone(),
-            // They were read once already, when the file was.
-            cors_origins: server.origins().unwrap_or_default(),
-            ..GatewayConfig::default()
-        };
-        gateway.body_bytes_max = self.server.body_bytes_max;
-        gateway.serve.connections_max = self.server.connections_max;
-        gateway
+        self.server.gateway()
     }
 
     /// Where weights and bundles lie.

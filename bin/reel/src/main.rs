@@ -12,6 +12,7 @@ mod config;
 mod image_decoder;
 mod incident;
 mod key;
+mod listening;
 mod manual;
 mod operator;
 mod outbound;

@@ -64,7 +64,7 @@ mod tests {
     fn all_pages(command: &Command, prefix: &str) -> Vec<String> {
         let children = command
             .get_subcommands()
-            .filter(|child| child.get_name() != "help");
+            .filter(|child| child.get_name() != "help" && !child.is_hide_set());
         children
             .flat_map(|child| {
                 let name = format!("{prefix}-{}", child.get_name());

@@ -54,7 +54,8 @@ pub(crate) fn run(config: &Config, source: Source) -> anyhow::Result<()> {
     let admin = config.server.admin_listen;
     let admin = admin.map(|address| listen(&http, address)).transpose()?;
     let address = listener.local_addr()?;
-    let storage = startup::open_storage(&config.paths.data_dir)?;
+    let durability = config.journal.sync.into();
+    let storage = startup::open_storage(&config.paths.data_dir, durability)?;
     let Storage {
         journal,
         reader,

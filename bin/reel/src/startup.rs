@@ -3,7 +3,7 @@
 use crate::config::{Config, Devices};
 use anyhow::Context;
 use reel_artifacts::Store;
-use reel_domain::JobStatus;
+use reel_domain::{Durability, JobStatus};
 use reel_gateway::Keys;
 use reel_journal::{JobRecord, Journal, Order, Reader};
 use reel_keys::{KeyFile, KeyRingEvent, SharedKeyRing, UrlSigner};
@@ -62,7 +62,7 @@ pub(crate) struct Storage {
 }
 
 /// Opens the data directory. One supervisor at a time: the journal is locked.
-pub(crate) fn open_storage(data_dir: &Path) -> anyhow::Result<Storage> {
+pub(crate) fn open_storage(data_dir: &Path, durability: Durability) -> anyhow::Result<Storage> {
     let named = || format!("data directory {}", data_dir.display());
     DirBuilder::new()
         .recursive(true)
@@ -70,8 +70,8 @@ pub(crate) fn open_storage(data_dir: &Path) -> anyhow::Result<Storage> {
         .create(data_dir)
         .with_context(named)?;
     // First the lock: what lies here may belong to a server that runs.
-    let (journal, reader) = Journal::open(&data_dir.join("journal.sqlite"))?;
-    let store = Store::open(data_dir).with_context(named)?;
+    let (journal, reader) = Journal::open_with(&data_dir.join("journal.sqlite"), durability)?;
+    let store = Store::open_with(data_dir, durability).with_context(named)?;
     let unfinished = reader.unfinished()?;
     sweep(&store, &reader)?;
     let scratch_dir = data_dir.join("scratch");

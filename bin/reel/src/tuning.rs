@@ -91,6 +91,7 @@ impl Config {
                 frame(self) != frame(other),
             ),
             ("[recording]", self.recording != other.recording),
+            ("[journal]", self.journal != other.journal),
             ("[bake]", self.bake != other.bake),
             ("[media]", self.media != other.media),
             ("log.format", self.log.format != other.log.format),

@@ -57,7 +57,7 @@ fn a_video_is_asked_for_followed_by_its_events_and_downloaded() {
     let stub = Stub::new(|seen| match seen.line.as_str() {
         "GET /v1/videos/video_1" => ok(&video("video_1", "queued", json!({"queue_position": 1}))),
         "GET /v1/videos/video_1/events" => {
-            let running = json!({"stage": "denoise", "step": 4, "progress": 20, "eta": 3});
+            let running = json!({"stage": "denoise", "step": 4, "progress": 20, "eta": {"p50": 3.0, "p90": 4.0}});
             events(&[
                 event(1, &video("video_1", "in_progress", running)),
                 event(2, &video("video_1", "completed", json!({"progress": 100}))),
@@ -450,7 +450,7 @@ fn whoever_does_not_wait_gets_the_id_and_programs_get_json() {
 /// Three jobs on two pages.
 fn list_server(seen: &Seen) -> Response {
     let running = json!({
-        "status_detail": "in_progress", "stage": "denoise", "step": 12, "progress": 60, "eta": 8,
+        "status_detail": "in_progress", "stage": "denoise", "step": 12, "progress": 60, "eta": {"p50": 8.0, "p90": 9.0},
     });
     let newest = video("video_3", "in_progress", running);
     let waiting = video("video_2", "queued", json!({"queue_position": 0}));

@@ -86,7 +86,7 @@ fn people_read_the_key_and_that_it_is_not_shown_again() {
     let text = printed(&output);
     assert!(text.starts_with("key             reel_"), "{text}");
     assert!(text.contains("not shown again"), "{text}");
-    assert!(!text.contains("webhook"), "{text}");
+    assert!(text.contains("\nwebhook secret  whsec_"), "{text}");
 }
 
 #[test]

@@ -80,6 +80,8 @@ pub struct Stamp {
     pub seed: Seed,
     /// An image came with the request.
     pub with_image: bool,
+    /// How urgent a job is that does not say.
+    pub priority: Priority,
     /// Where the end of a job is told that does not say.
     pub callback: Option<CallbackUrl>,
     /// The trace that the request belongs to.
@@ -142,7 +144,7 @@ impl CreateVideo {
             },
             sharing: Sharing {
                 tenant: stamp.tenant,
-                priority: self.priority.unwrap_or_default(),
+                priority: self.priority.unwrap_or(stamp.priority),
                 alone: self.alone,
                 begin_by_ms: self
                     .begin_within_s
@@ -355,6 +357,7 @@ pub(crate) mod tests {
             created_at_ms: 1,
             seed: Seed::new(42).unwrap(),
             with_image: false,
+            priority: Priority::default(),
             callback: None,
             trace: None,
         }

@@ -1,5 +1,6 @@
-//! The few file operations that have to survive a power cut.
+//! The few file operations that have to survive a power cut, unless the operator has said that they need not.
 
+use reel_domain::Durability;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -10,8 +11,8 @@ pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Writes a new file that only the owner can read, and syncs it.
-pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a new file that only the owner can read, and makes it durable.
+pub(crate) fn write_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .create(true)
         .truncate(true)
@@ -19,12 +20,23 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .mode(0o600)
         .open(path)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    sync(&file, durability)
+}
+
+/// Makes the content of a file durable.
+pub(crate) fn sync(file: &File, durability: Durability) -> io::Result<()> {
+    match durability.syncs() {
+        true => file.sync_all(),
+        false => Ok(()),
+    }
 }
 
 /// Makes the names inside a directory durable.
-pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+pub(crate) fn sync_dir(path: &Path, durability: Durability) -> io::Result<()> {
+    match durability.syncs() {
+        true => File::open(path)?.sync_all(),
+        false => Ok(()),
+    }
 }
 
 /// Removes a file; says whether there was one.

@@ -1,8 +1,7 @@
 //! A video that is being written.
 
 use crate::durable;
-use reel_domain::AttemptId;
-use reel_domain::Variant;
+use reel_domain::{AttemptId, Durability, Variant};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
@@ -50,9 +49,9 @@ impl Staging {
     }
 
     /// Syncs and digests what was written.
-    pub(crate) fn seal(&self) -> io::Result<Published> {
+    pub(crate) fn seal(&self, durability: Durability) -> io::Result<Published> {
         let file = File::open(&self.path)?;
-        file.sync_all()?;
+        durable::sync(&file, durability)?;
         digest(file)
     }
 }
@@ -69,6 +68,14 @@ pub(crate) fn staged_name(of: &str, variant: Variant) -> String {
     static SERIAL: AtomicU64 = AtomicU64::new(0);
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
     format!("{of}.{serial}.{}", variant.extension())
+}
+
+/// What is known of bytes that are at hand already.
+pub(crate) fn digest_of(bytes: &[u8]) -> Published {
+    Published {
+        bytes: bytes.len() as u64,
+        sha256: hex::encode(Sha256::digest(bytes)),
+    }
 }
 
 pub(crate) fn digest(mut file: File) -> io::Result<Published> {

@@ -6,8 +6,7 @@
 use crate::durable;
 use crate::staging::{Published, digest, staged_name};
 use crate::store::{Store, StoreError, VIDEO_NAME, failed};
-use reel_domain::JobId;
-use reel_domain::Still;
+use reel_domain::{Durability, JobId, Still};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -61,9 +60,9 @@ impl StillStaging {
         }
     }
 
-    fn seal(&self) -> io::Result<Published> {
+    fn seal(&self, durability: Durability) -> io::Result<Published> {
         let file = File::open(&self.path)?;
-        file.sync_all()?;
+        durable::sync(&file, durability)?;
         digest(file)
     }
 }
@@ -127,7 +126,10 @@ impl Store {
         reason = "what is published cannot be written to any more"
     )]
     pub fn publish_still(&self, staging: StillStaging) -> Result<Option<Published>, StoreError> {
-        let published = staging.seal().map_err(failed("sync", &staging.path))?;
+        let durability = self.directories.durability;
+        let published = staging
+            .seal(durability)
+            .map_err(failed("sync", &staging.path))?;
         let directory = self.video_directory(staging.id);
         let path = directory.join(name(staging.still, &published.sha256));
         let _moving = self.moving();
@@ -136,9 +138,9 @@ impl Store {
             return Ok(None);
         }
         // One whose publication did not come to its end may be there.
-        remove_stills(&directory, &[staging.still])?;
+        remove_stills(&directory, &[staging.still], durability)?;
         fs::rename(&staging.path, &path).map_err(failed("publish", &path))?;
-        durable::sync_dir(&directory).map_err(failed("sync", &directory))?;
+        durable::sync_dir(&directory, durability).map_err(failed("sync", &directory))?;
         Ok(Some(published))
     }
 
@@ -149,7 +151,7 @@ impl Store {
         if directory.join(VIDEO_NAME).exists() {
             return Ok(0);
         }
-        let removed = remove_stills(&directory, &Still::ALL)?;
+        let removed = remove_stills(&directory, &Still::ALL, self.directories.durability)?;
         // Whatever else there is was not made by us, and holds the directory.
         let _ = fs::remove_dir(&directory);
         Ok(removed)
@@ -157,13 +159,17 @@ impl Store {
 }
 
 /// Removes stills of some kinds for good; says how many there were.
-pub(crate) fn remove_stills(directory: &Path, kinds: &[Still]) -> Result<usize, StoreError> {
+pub(crate) fn remove_stills(
+    directory: &Path,
+    kinds: &[Still],
+    durability: Durability,
+) -> Result<usize, StoreError> {
     let stills = stills(directory, kinds)?;
     for (path, _) in &stills {
         durable::remove_file(path).map_err(failed("remove", path))?;
     }
     if !stills.is_empty() {
-        durable::sync_dir(directory).map_err(failed("sync", directory))?;
+        durable::sync_dir(directory, durability).map_err(failed("sync", directory))?;
     }
     Ok(stills.len())
 }

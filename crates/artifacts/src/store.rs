@@ -1,10 +1,9 @@
 //! The directories, and what may happen to them.
 
 use crate::durable;
-use crate::staging::{Published, Staging};
+use crate::staging::{Published, Staging, digest_of};
 use crate::stills::remove_stills;
-use reel_domain::Still;
-use reel_domain::{AttemptId, JobId};
+use reel_domain::{AttemptId, Durability, JobId, Still};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -66,6 +65,7 @@ pub(crate) struct Directories {
     videos: PathBuf,
     pub(crate) staging: PathBuf,
     inputs: PathBuf,
+    pub(crate) durability: Durability,
     /// Held while a video or a still appears or goes, so that no still is left beside a video that it is not of, or
     /// beside none. Nothing long happens meanwhile: what is written is synced and hashed before.
     moving: Mutex<()>,
@@ -77,11 +77,20 @@ impl Store {
     /// # Errors
     /// When a directory cannot be created or emptied.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_with(data_dir, Durability::Full)
+    }
+
+    /// As [`open`](Self::open), with a say in what a power cut may take.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(data_dir: &Path, durability: Durability) -> Result<Self, StoreError> {
         let videos = data_dir.join("artifacts");
         let directories = Directories {
             staging: videos.join(STAGING_NAME),
             inputs: data_dir.join("inputs"),
             videos,
+            durability,
             moving: Mutex::new(()),
         };
         // Staging lies inside `artifacts`, so that a rename never crosses file systems.
@@ -89,7 +98,7 @@ impl Store {
         for path in [&directories.staging, &directories.inputs] {
             durable::create_private_dir(path).map_err(failed("create", path))?;
         }
-        durable::sync_dir(data_dir).map_err(failed("sync", data_dir))?;
+        durable::sync_dir(data_dir, durability).map_err(failed("sync", data_dir))?;
         Ok(Self {
             directories: Arc::new(directories),
         })
@@ -130,17 +139,38 @@ impl Store {
         reason = "what is published cannot be written to any more"
     )]
     pub fn publish(&self, staging: Staging) -> Result<Published, StoreError> {
-        let published = staging.seal().map_err(failed("sync", staging.path()))?;
+        let durability = self.directories.durability;
+        let published = staging.seal(durability);
+        let published = published.map_err(failed("sync", staging.path()))?;
+        self.move_in(&staging)?;
+        Ok(published)
+    }
+
+    /// Writes, makes durable and shows a video that is at hand whole; otherwise as [`publish`](Self::publish).
+    ///
+    /// # Errors
+    /// When the disk refuses; then nothing is visible.
+    pub fn publish_bytes(&self, attempt: AttemptId, video: &[u8]) -> Result<Published, StoreError> {
+        let staging = self.stage(attempt.job, attempt.number)?;
+        durable::write_file(staging.path(), video, self.directories.durability)
+            .map_err(failed("write", staging.path()))?;
+        self.move_in(&staging)?;
+        Ok(digest_of(video))
+    }
+
+    /// Moves a video that is durable to where it is looked for.
+    fn move_in(&self, staging: &Staging) -> Result<(), StoreError> {
+        let durability = self.directories.durability;
         let directory = self.video_directory(staging.attempt().job);
         let _moving = self.moving();
         durable::create_private_dir(&directory).map_err(failed("create", &directory))?;
-        remove_stills(&directory, &Still::ALL)?;
+        remove_stills(&directory, &Still::ALL, durability)?;
         let path = directory.join(VIDEO_NAME);
         fs::rename(staging.path(), &path).map_err(failed("publish", &path))?;
         for path in [&directory, &self.directories.videos] {
-            durable::sync_dir(path).map_err(failed("sync", path))?;
+            durable::sync_dir(path, durability).map_err(failed("sync", path))?;
         }
-        Ok(published)
+        Ok(())
     }
 
     /// Keeps the frames that a job starts from.
@@ -150,7 +180,7 @@ impl Store {
     pub fn put_given(&self, id: JobId, frames: &[u8]) -> Result<(), StoreError> {
         let path = self.given_path(id);
         let temporary = path.with_extension("tmp");
-        let written = durable::write_synced(&temporary, frames)
+        let written = durable::write_file(&temporary, frames, self.directories.durability)
             .map_err(failed("write", &temporary))
             .and_then(|()| fs::rename(&temporary, &path).map_err(failed("publish", &path)));
         if written.is_err() {
@@ -159,7 +189,7 @@ impl Store {
         }
         written?;
         let inputs = &self.directories.inputs;
-        durable::sync_dir(inputs).map_err(failed("sync", inputs))
+        durable::sync_dir(inputs, self.directories.durability).map_err(failed("sync", inputs))
     }
 
     /// The frames that a job starts from.
@@ -184,7 +214,7 @@ impl Store {
             linked => linked.map_err(failed("link", &prior))?,
         }
         let inputs = &self.directories.inputs;
-        durable::sync_dir(inputs).map_err(failed("sync", inputs))?;
+        durable::sync_dir(inputs, self.directories.durability).map_err(failed("sync", inputs))?;
         Ok(true)
     }
 
@@ -210,11 +240,12 @@ impl Store {
     /// # Errors
     /// When the disk refuses; then some of it may be left.
     pub fn remove(&self, id: JobId) -> Result<(), StoreError> {
+        let durability = self.directories.durability;
         let video = self.video_directory(id);
         let _moving = self.moving();
         if durable::remove_dir(&video).map_err(failed("remove", &video))? {
             let videos = &self.directories.videos;
-            durable::sync_dir(videos).map_err(failed("sync", videos))?;
+            durable::sync_dir(videos, durability).map_err(failed("sync", videos))?;
         }
         let mut removed = false;
         for input in [self.given_path(id), self.prior_path(id)] {
@@ -222,7 +253,7 @@ impl Store {
         }
         if removed {
             let inputs = &self.directories.inputs;
-            durable::sync_dir(inputs).map_err(failed("sync", inputs))?;
+            durable::sync_dir(inputs, durability).map_err(failed("sync", inputs))?;
         }
         Ok(())
     }

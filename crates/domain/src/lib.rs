@@ -10,11 +10,13 @@
 //! - [`variant`]: what a finished job can be looked at as
 //! - [`fault`]: how workers go wrong
 //! - [`tenant`]: who asks, and how urgently
+//! - [`durability`]: what a power cut may take
 //! - [`rejection`]: why work was not accepted
 //! - [`limits`]: every bound, with its name and default
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod durability;
 pub mod fault;
 pub mod ids;
 pub mod job;
@@ -29,6 +31,7 @@ pub mod tenant;
 pub mod variant;
 
 pub use client::{CallbackUrl, Idempotency, IdempotencyKey, TraceParent};
+pub use durability::Durability;
 pub use fault::{BootFailure, BootPhase, Breach, Fault, FaultClass, Silence, Stage};
 pub use ids::{AttemptId, DeviceId, JobId, SessionId, SlotId};
 pub use job::{Durations, Failure, FailureCode, Job, JobStatus, Outcome};

@@ -48,6 +48,7 @@ fn main() -> anyhow::Result<()> {
         guidance: 3.0,
         fps: 8,
         conditioning_frames: 0,
+        trace: None,
     };
     let mut run = engine.begin(&item, &[])?;
     let mut checkpoint = Checkpoint::create(engine.state_bytes())?;

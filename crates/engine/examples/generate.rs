@@ -123,6 +123,7 @@ fn item(args: &Args, given_frames: u32) -> Item {
         guidance: args.guidance,
         fps: args.fps,
         conditioning_frames: given_frames,
+        trace: None,
     }
 }
 

@@ -64,6 +64,7 @@ impl Engine for NativeEngine {
             max_batch: self.bundle.manifest.max_batch,
             continuous: true,
             pausable: true,
+            videos: false,
         }
     }
 

@@ -3,6 +3,8 @@
 //! With keys, a request is its key's: it sees and counts for that key's tenant. Without keys the server listens on
 //! loopback only, everybody sees everything, and the project that OpenAI's clients name is a label for fairness.
 
+use crate::browser::Names;
+use crate::config::GatewayConfig;
 use crate::gateway::Gateway;
 use crate::respond::ApiError;
 use axum::extract::{FromRequestParts, Request, State};
@@ -12,16 +14,17 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use reel_api::Invalid;
 use reel_domain::tenant::TenantNameError;
-use reel_domain::{CallbackUrl, Job, TenantName};
+use reel_domain::{CallbackUrl, Job, Priority, TenantName};
 use reel_keys::{Key, KeyError, KeyRing, RateLimiter, SharedKeyRing, UrlSigner};
+use reel_pool::PoolHandle;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where OpenAI's clients name their project.
 const TENANT_HEADER: &str = "openai-project";
-/// What comes before a key.
-const SCHEME: &str = "Bearer ";
+/// What comes before a key, in any case.
+const SCHEME: &str = "Bearer";
 
 /// What decides who may come in.
 #[derive(Debug)]
@@ -53,6 +56,15 @@ impl Caller {
     /// Where the end of a job is told that does not say.
     pub(crate) fn callback(&self) -> Option<CallbackUrl> {
         self.key.as_ref()?.callback_url.as_ref()?.parse().ok()
+    }
+
+    /// How urgent a job is that does not say: as usual, or as urgent as the key allows.
+    pub(crate) fn priority(&self) -> Priority {
+        let usual = Priority::default();
+        match &self.key {
+            Some(key) if !key.allows(usual) => key.priority_max.unwrap_or(usual),
+            _ => usual,
+        }
     }
 
     /// Whether the key allows a job.
@@ -110,8 +122,11 @@ pub(crate) async fn identify_admin(
 #[derive(Debug)]
 pub(crate) struct Door {
     keys: Keys,
+    names: Names,
     rates: Mutex<RateLimiter>,
     arriving: Arc<Mutex<BTreeMap<TenantName, usize>>>,
+    /// Requests for videos of one tenant that are read at the same time.
+    arriving_max: usize,
 }
 
 /// A request for a video that is on its way; dropped when it has become a job, or has not.
@@ -122,11 +137,14 @@ pub(crate) struct Arrival {
 }
 
 impl Door {
-    pub(crate) fn new(keys: Keys) -> Self {
+    /// With keys, one tenant gets half of the places where requests for videos are read.
+    pub(crate) fn new(keys: Keys, config: &GatewayConfig) -> Self {
         Self {
             keys,
+            names: Names::new(config.public_url.as_deref(), config.cors_origins.clone()),
             rates: Mutex::default(),
             arriving: Arc::default(),
+            arriving_max: config.creates_at_once_max.div_ceil(2),
         }
     }
 
@@ -138,6 +156,7 @@ impl Door {
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let ring = self.keys.ring.ring(Instant::now());
         if ring.is_empty() {
+            self.names.check(headers)?;
             return Ok(Caller {
                 tenant: project(headers)?,
                 key: None,
@@ -150,28 +169,47 @@ impl Door {
         })
     }
 
-    /// Counts a request for a video against the limits of its key. `living`: jobs of its tenant that are not
-    /// terminal. For a moment a job may count twice, as arriving and as living: the limit is never exceeded.
-    pub(crate) fn arrive(&self, caller: &Caller, living: usize) -> Result<Arrival, ApiError> {
-        if let Some(key) = &caller.key {
-            if let Some(rate) = key.rate_per_minute {
-                lock(&self.rates).check(&key.id, rate, Instant::now())?;
+    /// Counts a request for a video against the limits of its key, unless it has become a job before (`known`) and is
+    /// counted as that. For a moment a job may count twice, as arriving and as living: the limit is never exceeded.
+    pub(crate) fn arrive(
+        &self,
+        caller: &Caller,
+        pool: &PoolHandle,
+        known: bool,
+    ) -> Result<Arrival, ApiError> {
+        // Held over both counts: what arrives before it is let go is living by then, and is not missed by either.
+        let mut arriving = lock(&self.arriving);
+        let here = arriving.get(&caller.tenant).copied().unwrap_or(0);
+        if let Some(key) = caller.key.as_ref() {
+            // Slow senders of one tenant do not take the places of all others.
+            if here >= self.arriving_max {
+                return Err(ApiError::Shed);
             }
-            let arriving = lock(&self.arriving).get(&caller.tenant).copied();
-            let unfinished = living + arriving.unwrap_or(0);
-            if let Some(limit) = key.unfinished_jobs_max
-                && unfinished >= limit.get() as usize
-            {
-                return Err(ApiError::UnfinishedJobs(limit.get()));
+            if !known {
+                self.check_limits(key, here, pool)?;
             }
         }
-        *lock(&self.arriving)
-            .entry(caller.tenant.clone())
-            .or_default() += 1;
+        *arriving.entry(caller.tenant.clone()).or_default() += 1;
         Ok(Arrival {
             tenant: caller.tenant.clone(),
             arriving: Arc::clone(&self.arriving),
         })
+    }
+
+    fn check_limits(&self, key: &Key, here: usize, pool: &PoolHandle) -> Result<(), ApiError> {
+        let unfinished = here + pool.board().living_of(&key.tenant);
+        if let Some(limit) = key.unfinished_jobs_max
+            && unfinished >= limit.get() as usize
+        {
+            return Err(ApiError::UnfinishedJobs {
+                limit: limit.get(),
+                retry_after: pool.estimates().turn_ms().map(Duration::from_millis),
+            });
+        }
+        if let Some(rate) = key.rate_per_minute {
+            lock(&self.rates).check(&key.id, rate, Instant::now())?;
+        }
+        Ok(())
     }
 }
 
@@ -190,9 +228,10 @@ impl Drop for Arrival {
 fn verify<'a>(ring: &'a KeyRing, headers: &HeaderMap) -> Result<&'a Key, ApiError> {
     let value = headers.get(header::AUTHORIZATION);
     let presented = value
-        .and_then(|value| value.to_str().ok()?.strip_prefix(SCHEME))
-        .ok_or(ApiError::NoKey)?;
-    Ok(ring.verify(presented.trim(), now_ms())?)
+        .and_then(|value| value.to_str().ok()?.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME));
+    let (_, key) = presented.ok_or(ApiError::NoKey)?;
+    Ok(ring.verify(key.trim(), now_ms())?)
 }
 
 /// The project of OpenAI's clients, as they say.

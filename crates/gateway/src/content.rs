@@ -8,7 +8,7 @@ use crate::videos::{Pairs, pairs, video_id};
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use reel_api::ContentQuery;
 use reel_domain::{JobId, JobStatus, Still, Variant};
@@ -34,6 +34,7 @@ pub(crate) async fn content(
     State(gateway): State<Arc<Gateway>>,
     id: Result<Path<String>, PathRejection>,
     query: Pairs,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let id = video_id(id)?;
@@ -52,7 +53,12 @@ pub(crate) async fn content(
     if is_known(&headers, &etag) {
         return not_modified(&content.sha256);
     }
-    match wanted_part(&headers, &etag, content.bytes) {
+    // Parts mean something to GET alone (RFC 9110, section 14.2).
+    let wanted = match method {
+        Method::GET => wanted_part(&headers, &etag, content.bytes),
+        _ => Wanted::Whole,
+    };
+    match wanted {
         Wanted::Whole => whole(content),
         Wanted::Part { first, last } => part(content, first, last).await,
         Wanted::Nothing => Err(ApiError::RangeNotSatisfiable {

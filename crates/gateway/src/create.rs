@@ -42,7 +42,7 @@ pub(crate) async fn extend(
     request: Request,
 ) -> Result<Response, ApiError> {
     let asked = Asked::read(&gateway, caller.clone(), request).await?;
-    let id = match asked.earlier(&gateway).await? {
+    let id = match asked.earlier()? {
         Some(id) => id,
         None => extension(&gateway, asked).await?,
     };
@@ -50,7 +50,7 @@ pub(crate) async fn extend(
 }
 
 async fn extension(gateway: &Gateway, asked: Asked<'_>) -> Result<JobId, ApiError> {
-    refuse_image(asked.upload.image.as_ref())?;
+    asked.refuse_image()?;
     let request = ExtendVideo::from_fields(asked.upload.fields.clone())?;
     let source = gateway.find(request.video, &asked.caller).await?;
     let (job, video) = match (source.status(), &source) {
@@ -72,12 +72,13 @@ pub(crate) async fn remix(
     caller: Caller,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let source = gateway.find(videos::video_id(id)?, &caller).await?;
+    let source = videos::video_id(id)?;
     let asked = Asked::read(&gateway, caller.clone(), request).await?;
-    let id = match asked.earlier(&gateway).await? {
+    let id = match asked.earlier()? {
         Some(id) => id,
         None => {
-            refuse_image(asked.upload.image.as_ref())?;
+            let source = gateway.find(source, &caller).await?;
+            asked.refuse_image()?;
             let request = RemixVideo::from_fields(asked.upload.fields.clone())?;
             let job = request.into_job(source.job(), asked.stamp(false)?)?;
             let given = given_again(&gateway, &source, &job).await?;
@@ -88,7 +89,7 @@ pub(crate) async fn remix(
 }
 
 async fn new_video(gateway: &Gateway, mut asked: Asked<'_>) -> Result<JobId, ApiError> {
-    if let Some(id) = asked.earlier(gateway).await? {
+    if let Some(id) = asked.earlier()? {
         return Ok(id);
     }
     let mut request = CreateVideo::from_fields(asked.upload.fields.clone())?;
@@ -110,17 +111,6 @@ fn image(file: Option<Bytes>, named: Option<ImageSource>) -> Result<Option<Image
         (Some(_), Some(_)) => Err(Invalid::duplicate(IMAGE_FIELD)),
         (Some(file), None) => Ok(Some(ImageSource::Bytes(file.into()))),
         (None, named) => Ok(named),
-    }
-}
-
-/// A video that builds on an earlier one starts from that one's frames.
-fn refuse_image(file: Option<&Bytes>) -> Result<(), Invalid> {
-    match file {
-        Some(_) => Err(Invalid::value(
-            IMAGE_FIELD,
-            format!("`{IMAGE_FIELD}` is for new videos; this one starts from the earlier one"),
-        )),
-        None => Ok(()),
     }
 }
 

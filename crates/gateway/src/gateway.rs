@@ -100,7 +100,7 @@ impl Gateway {
             ffmpeg: parts.ffmpeg,
             image_decoder: parts.image_decoder,
             image_fetch: parts.image_fetch,
-            door: Door::new(parts.keys),
+            door: Door::new(parts.keys, &parts.config),
             registry: parts.registry,
             config: parts.config,
         }

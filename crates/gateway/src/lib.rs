@@ -9,6 +9,7 @@
 //! - `respond` is the one place where an error becomes a status code.
 #![forbid(unsafe_code)]
 
+mod browser;
 mod caller;
 mod config;
 mod content;

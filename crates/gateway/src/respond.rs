@@ -44,6 +44,12 @@ pub(crate) enum ApiError {
     Key(KeyError),
     #[error(transparent)]
     Signed(#[from] SignedUrlError),
+    #[error(
+        "this server has no such name; without API keys it answers to localhost, to addresses and to server.public_url"
+    )]
+    UnknownHost,
+    #[error("pages of other sites may not call; server.cors_origins names those that may")]
+    ForeignOrigin,
     #[error("this key is not an operator's")]
     NotAnAdmin,
     #[error("this key does not allow the priority {0}")]
@@ -53,9 +59,12 @@ pub(crate) enum ApiError {
     )]
     TooFast(#[from] Limited),
     #[error(
-        "this key allows {0} unfinished jobs, and there are as many; wait for one to end, or cancel one"
+        "this key allows {limit} unfinished jobs, and there are as many; wait for one to end, or cancel one"
     )]
-    UnfinishedJobs(u32),
+    UnfinishedJobs {
+        limit: u32,
+        retry_after: Option<Duration>,
+    },
     #[error(
         "images are not fetched by this server: send the image as a file of a form or as a data URL"
     )]
@@ -160,15 +169,20 @@ impl ApiError {
                 Mapping::new(S::FORBIDDEN, "address_expired").param("expires")
             }
             Self::Signed(_) => Mapping::new(S::FORBIDDEN, "wrong_signature").param("signature"),
+            Self::UnknownHost => Mapping::new(S::FORBIDDEN, "unknown_host"),
+            Self::ForeignOrigin => Mapping::new(S::FORBIDDEN, "foreign_origin"),
             Self::NotAnAdmin => Mapping::new(S::FORBIDDEN, "not_an_admin"),
             Self::PriorityForbidden(_) => {
                 Mapping::new(S::FORBIDDEN, "priority_not_allowed").param("priority")
             }
             Self::TooFast(limited) => Mapping::new(S::TOO_MANY_REQUESTS, "rate_limited")
                 .retry_after(Duration::from_secs(limited.seconds())),
-            Self::UnfinishedJobs(_) => {
-                Mapping::new(S::TOO_MANY_REQUESTS, "too_many_unfinished_jobs")
-                    .retry_after(RETRY_NOT_SERVING)
+            Self::UnfinishedJobs { retry_after, .. } => {
+                Mapping::new(S::TOO_MANY_REQUESTS, "too_many_unfinished_jobs").retry_after(
+                    retry_after
+                        .unwrap_or(RETRY_NOT_SERVING)
+                        .max(RETRY_OVERLOADED),
+                )
             }
             Self::ImageUrlForbidden => {
                 Mapping::new(S::BAD_REQUEST, "image_url_not_allowed").param(reel_api::IMAGE_FIELD)
@@ -323,7 +337,8 @@ impl IntoResponse for ApiError {
         let mut response = (mapping.status, Json(body)).into_response();
         let headers = response.headers_mut();
         if let Some(delay) = mapping.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs()));
+            let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if mapping.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -9,7 +9,7 @@ use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use std::sync::Arc;
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 /// What of OpenAI's API there is not, and why.
 const NO_CHARACTERS: &str = "characters need a model that keeps a person the same over videos, and none of this server's does; \
@@ -36,13 +36,15 @@ pub fn routers(parts: Parts) -> Routers {
         .merge(api().route_layer(door))
         .merge(operators().route_layer(admin_door))
         .route("/v1/videos/{id}/content", get(content::content));
+    let public = finish(public, &gateway);
+    // Outside everything else: a browser asks first with a method that no route has.
     let public = match gateway.config.cors_origins.is_empty() {
         true => public,
         false => public.layer(cors(&gateway)),
     };
     Routers {
-        public: finish(public, &gateway),
-        admin: finish(probes().merge(operators()), &gateway),
+        public: public.with_state(Arc::clone(&gateway)),
+        admin: finish(probes().merge(operators()), &gateway).with_state(gateway),
     }
 }
 
@@ -92,16 +94,16 @@ fn cors(gateway: &Gateway) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(gateway.config.cors_origins.clone())
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers(Any)
+        // A star would not stand for `Authorization`.
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(Any)
 }
 
-fn finish(router: Router<Arc<Gateway>>, gateway: &Arc<Gateway>) -> Router {
+fn finish(router: Router<Arc<Gateway>>, gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
     router
         .fallback(async || ApiError::UnknownRoute)
         .method_not_allowed_fallback(async || ApiError::WrongMethod)
         .layer(from_fn_with_state(Arc::clone(gateway), metrics::observe))
-        .with_state(Arc::clone(gateway))
 }
 
 #[cfg(test)]

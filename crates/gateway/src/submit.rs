@@ -6,7 +6,7 @@ use crate::intake::{self, Upload};
 use crate::respond::ApiError;
 use axum::extract::Request;
 use axum::http::HeaderMap;
-use reel_api::{Invalid, Stamp};
+use reel_api::{IMAGE_FIELD, Invalid, Stamp};
 use reel_domain::client::IdempotencyKeyError;
 use reel_domain::{Idempotency, IdempotencyKey, Job, JobId, Rejection, Seed, TraceParent};
 use reel_pool::Submission;
@@ -19,11 +19,15 @@ const KEY_HEADER: &str = "idempotency-key";
 /// W3C Trace Context.
 const TRACE_HEADER: &str = "traceparent";
 
+/// The job that a key stands for, and the digest of what it asked for.
+type Known = (JobId, [u8; 32]);
+
 /// A request for a video, whatever kind of video, that was read.
 pub(crate) struct Asked<'a> {
     pub(crate) caller: Caller,
     pub(crate) upload: Upload,
     idempotency: Option<Idempotency>,
+    known: Option<Known>,
     trace: Option<TraceParent>,
     _place: SemaphorePermit<'a>,
     _arrival: Arrival,
@@ -37,9 +41,11 @@ impl<'a> Asked<'a> {
         request: Request,
     ) -> Result<Self, ApiError> {
         let place = gateway.creates.try_acquire().map_err(|_| ApiError::Shed)?;
-        let living = gateway.pool.board().living_of(&caller.tenant);
-        let arrival = gateway.door.arrive(&caller, living)?;
         let key = idempotency_key(request.headers())?;
+        let known = known(gateway, &caller, key.as_ref()).await?;
+        let arrival = gateway
+            .door
+            .arrive(&caller, &gateway.pool, known.is_some())?;
         let trace = trace(request.headers());
         let path = request.uri().path().to_owned();
         let upload = intake::read(request, &gateway.config).await?;
@@ -51,6 +57,7 @@ impl<'a> Asked<'a> {
             caller,
             upload,
             idempotency,
+            known,
             trace,
             _place: place,
             _arrival: arrival,
@@ -58,18 +65,31 @@ impl<'a> Asked<'a> {
     }
 
     /// The job that an earlier try of this request has become.
-    pub(crate) async fn earlier(&self, gateway: &Gateway) -> Result<Option<JobId>, ApiError> {
-        let Some(Idempotency { key, digest }) = self.idempotency.clone() else {
-            return Ok(None);
-        };
-        let tenant = self.caller.tenant.clone();
-        match gateway
-            .read(move |reader| reader.keyed(&tenant, &key))
-            .await?
-        {
-            Some((id, known)) if known == digest => Ok(Some(id)),
-            Some((id, _)) => Err(Rejection::Repeated { id, same: false }.into()),
-            None => Ok(None),
+    pub(crate) fn earlier(&self) -> Result<Option<JobId>, ApiError> {
+        match (&self.known, &self.idempotency) {
+            (Some((id, known)), Some(Idempotency { digest, .. })) if known == digest => {
+                Ok(Some(*id))
+            }
+            (Some((id, _)), _) => Err(Rejection::Repeated {
+                id: *id,
+                same: false,
+            }
+            .into()),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// Of requests that start from an earlier video and from no image.
+    pub(crate) fn refuse_image(&self) -> Result<(), Invalid> {
+        match self.upload.image {
+            Some(_) => Err(Invalid {
+                message: format!(
+                    "a video that is made from an earlier one takes no `{IMAGE_FIELD}`"
+                ),
+                param: Some(IMAGE_FIELD.into()),
+                code: "unknown_parameter",
+            }),
+            None => Ok(()),
         }
     }
 
@@ -81,6 +101,7 @@ impl<'a> Asked<'a> {
             created_at_ms: now_ms(),
             seed: random_seed()?,
             with_image,
+            priority: self.caller.priority(),
             callback: self.caller.callback(),
             trace: self.trace.clone(),
         })
@@ -106,6 +127,20 @@ impl<'a> Asked<'a> {
             Err(rejection) => Err(rejection.into()),
         }
     }
+}
+
+async fn known(
+    gateway: &Gateway,
+    caller: &Caller,
+    key: Option<&IdempotencyKey>,
+) -> Result<Option<Known>, ApiError> {
+    let Some(key) = key.cloned() else {
+        return Ok(None);
+    };
+    let tenant = caller.tenant.clone();
+    gateway
+        .read(move |reader| reader.keyed(&tenant, &key))
+        .await
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {

@@ -1,5 +1,6 @@
 //! Opening, checking and migrating the file.
 
+use reel_domain::Durability;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -76,12 +77,15 @@ pub enum OpenError {
 }
 
 /// The writing connection, on a file that is whole and of the newest version, and how often it was opened.
-pub(crate) fn open_writer(path: &Path) -> Result<(Connection, u64), OpenError> {
+pub(crate) fn open_writer(
+    path: &Path,
+    durability: Durability,
+) -> Result<(Connection, u64), OpenError> {
     create_private(path).map_err(|source| OpenError::Io {
         path: path.into(),
         source,
     })?;
-    let mut connection = connect(path).map_err(|error| explain(path, error))?;
+    let mut connection = connect(path, durability).map_err(|error| explain(path, error))?;
     refuse_foreign(path, &connection)?;
     check(path, &connection)?;
     migrate(path, &mut connection)?;
@@ -111,13 +115,13 @@ fn create_private(path: &Path) -> io::Result<()> {
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+fn connect(path: &Path, durability: Durability) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_DEADLINE)?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    // FULL syncs the log at every commit: an answered job survives a power cut.
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    // FULL syncs the log at every commit: an answered job survives a power cut. OFF leaves that to the kernel.
+    connection.pragma_update(None, "synchronous", durability.as_str())?;
     Ok(connection)
 }
 

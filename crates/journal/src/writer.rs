@@ -5,7 +5,7 @@ use crate::reader::Reader;
 use crate::record::Ending;
 use crate::schema::{self, OpenError};
 use crate::statements;
-use reel_domain::{Idempotency, Job, JobId, JobStatus};
+use reel_domain::{Durability, Idempotency, Job, JobId, JobStatus};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use std::fs::File;
 use std::path::Path;
@@ -112,8 +112,16 @@ impl Journal {
     /// # Errors
     /// When the file is damaged, foreign, newer than this release, or in use; see [`OpenError`].
     pub fn open(path: &Path) -> Result<(Self, Reader), OpenError> {
+        Self::open_with(path, Durability::Full)
+    }
+
+    /// As [`open`](Self::open), with a say in what a power cut may take.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(path: &Path, durability: Durability) -> Result<(Self, Reader), OpenError> {
         let lock = take_lock(path)?;
-        let (connection, start) = schema::open_writer(path)?;
+        let (connection, start) = schema::open_writer(path, durability)?;
         let (messages, inbox) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("journal".into())

@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 use reel_domain::{
-    BundleKey, Durations, Failure, FailureCode, Fps, Guidance, Idempotency, Job, JobId, JobStatus,
-    Mode, Origin, Outcome, Priority, Prompt, Sampling, Seed, Sharing, Steps,
+    BundleKey, Durability, Durations, Failure, FailureCode, Fps, Guidance, Idempotency, Job, JobId,
+    JobStatus, Mode, Origin, Outcome, Priority, Prompt, Sampling, Seed, Sharing, Steps,
 };
 use reel_journal::{
     Ending, JobRecord, Journal, OpenError, Order, Reader, VideoMeta, WRITES_PER_COMMIT_MAX,
@@ -606,4 +606,17 @@ fn a_tenant_lists_its_own_jobs() {
     };
     assert_eq!(fixture.get(id).job.sharing.tenant.as_str(), "team-a");
     assert_eq!((list("team-a"), list("team-b")), (1, 0));
+}
+
+#[test]
+fn without_syncing_what_was_answered_for_is_still_there_for_whoever_comes_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = path(directory.path());
+    let (journal, reader) = Journal::open_with(&path, Durability::Off).unwrap();
+    let job = job(1);
+    wait(|done| journal.insert(&job, done)).unwrap();
+    assert_eq!(reader.get(job.id).unwrap().unwrap().job, job);
+    journal.close();
+    let (_, reader) = Journal::open(&path).unwrap();
+    assert_eq!(reader.unfinished().unwrap().len(), 1);
 }

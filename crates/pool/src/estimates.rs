@@ -148,7 +148,10 @@ impl Book {
         let left = f64::from(progress.steps.saturating_sub(progress.step)) * step_ms;
         match progress.status {
             JobStatus::Queued | JobStatus::Starting => {
-                let before = progress.queue_position.unwrap_or(0) as f64;
+                // Whoever is first in the queue waits for somebody who has begun: for half of that, on average.
+                let before = progress
+                    .queue_position
+                    .map_or(0.0, |place| place as f64 + 0.5);
                 let wait = before * self.service_ms.0.unwrap_or(0.0) / lanes as f64;
                 let start = match hot {
                     true => 0.0,
@@ -232,13 +235,13 @@ mod tests {
         estimates.started(&job(1).bundle, 500.0);
         estimates.completed(&job(1), took(200), None);
         let raw = |progress: &JobProgress, hot| estimates.raw_ms(&job(1), progress, hot);
-        assert_eq!(raw(&waiting(0), true), Some(260.0));
+        assert_eq!(raw(&JobProgress::accepted(&job(1)), true), Some(260.0));
         assert_eq!(
-            raw(&waiting(0), false),
+            raw(&JobProgress::accepted(&job(1)), false),
             Some(760.0),
             "its worker starts first"
         );
-        assert_eq!(raw(&waiting(4), true), Some(260.0 + 4.0 * 130.0));
+        assert_eq!(raw(&waiting(4), true), Some(260.0 + 4.5 * 130.0));
         let half = JobProgress {
             status: JobStatus::InProgress,
             step: 10,

@@ -11,6 +11,7 @@
 //! - [`checkpoint`]: memory files in which an attempt's state outlives its worker
 //! - [`flight`]: the memory file in which a worker notes what it does
 //! - [`pixels`]: sealed memfds that carry frames
+//! - [`video`]: sealed memfds that carry a ready-made video
 #![forbid(unsafe_code)]
 
 pub mod channel;
@@ -19,18 +20,21 @@ pub mod codec;
 pub mod flight;
 pub mod message;
 pub mod pixels;
+pub mod video;
 
 pub use channel::{Channel, ChannelError};
 pub use checkpoint::{Checkpoint, CheckpointError, Saved};
 pub use codec::{DecodeError, EncodeError, MESSAGE_BYTES_MAX, decode, encode};
 pub use flight::FlightRecorder;
 pub use message::{
-    Attempt, Canary, Capabilities, FailureClass, FromWorker, Item, MemoryUse, Mode, Stage, Timings,
-    ToWorker,
+    Attempt, Canary, Capabilities, FailureClass, FromWorker, Item, MemoryUse, Mode, OutputKind,
+    Stage, Timings, ToWorker,
 };
 pub use pixels::{PixelError, Pixels};
+pub use video::{VIDEO_BYTES_MAX, Video, VideoError};
 
 /// The version that this build speaks. 1: Hello, Ready, Generate, Cancel, Ping, Shutdown and their answers; 2: formed
 /// batches (`Generate.more`), Pause and Resume; 3: Hello before the bundle is loaded, Loaded, Checkpoint and
-/// `Generate.resumes`, the flight recorder at descriptor 4.
-pub const VERSION: u32 = 3;
+/// `Generate.resumes`, the flight recorder at descriptor 4; 4: ready-made videos (`Capabilities.videos`, `Finished.output`),
+/// `Item.trace`.
+pub const VERSION: u32 = 4;

@@ -51,6 +51,8 @@ pub struct Item {
     pub fps: u32,
     /// Given frames, 0 for t2v. They arrive as a memfd with the message: RGB, 8 bit, `[frames, height, width, 3]`.
     pub conditioning_frames: u32,
+    /// The trace that its request belongs to: a `traceparent` of W3C Trace Context. For the worker's spans.
+    pub trace: Option<String>,
 }
 
 impl fmt::Debug for Item {
@@ -78,6 +80,17 @@ pub struct Capabilities {
     pub continuous: bool,
     /// Attempts can be paused and resumed.
     pub pausable: bool,
+    /// Its outputs are videos and not frames: no encoder is started for it ahead.
+    pub videos: bool,
+}
+
+/// What is in the memory file of a finished attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OutputKind {
+    /// Raw frames, still to be encoded: RGB, 8 bit, `[frames, height, width, 3]`.
+    Frames,
+    /// An MP4, to be published as it is. Only from a worker that said so in its [`Capabilities`].
+    Video,
 }
 
 /// The part of a generation that a worker is in.
@@ -232,11 +245,12 @@ pub enum FromWorker {
         /// Steps in all.
         of: u32,
     },
-    /// All frames exist. They arrive as a sealed memfd with this message: RGB, 8 bit,
-    /// `[frames, height, width, 3]`.
+    /// The attempt is through. What it made arrives as a sealed memfd with this message.
     Finished {
         /// Which attempt.
         attempt: Attempt,
+        /// What the memfd holds.
+        output: OutputKind,
         /// Where the time went.
         timings: Timings,
         /// The highest resident size during the attempt.

@@ -2,7 +2,7 @@
 
 use reel_protocol::{
     Attempt, Canary, Capabilities, FailureClass, FromWorker, Item, MESSAGE_BYTES_MAX, MemoryUse,
-    Mode, Stage, Timings, ToWorker, decode, encode,
+    Mode, OutputKind, Stage, Timings, ToWorker, decode, encode,
 };
 
 fn attempt() -> Attempt {
@@ -22,6 +22,7 @@ fn item() -> Item {
         guidance: 3.0,
         fps: 8,
         conditioning_frames: 1,
+        trace: Some("t".into()),
     }
 }
 
@@ -40,7 +41,7 @@ fn messages_to_workers_keep_their_bytes() {
                 resumes: false,
                 more: true,
             },
-            format!("00{job}02010c612072656420636972636c6500fb2c01140000404008010001"),
+            format!("00{job}02010c612072656420636972636c6500fb2c01140000404008010101740001"),
         ),
         (
             ToWorker::Cancel { attempt: attempt() },
@@ -75,6 +76,7 @@ fn messages_from_workers_keep_their_bytes() {
         max_batch: 8,
         continuous: true,
         pausable: false,
+        videos: true,
     };
     let cases = [
         (
@@ -86,7 +88,7 @@ fn messages_from_workers_keep_their_bytes() {
         ),
         (
             FromWorker::Loaded { capabilities },
-            "010165080100".to_owned(),
+            "01016508010001".to_owned(),
         ),
         (
             FromWorker::Ready {
@@ -120,10 +122,20 @@ fn messages_from_workers_keep_their_bytes() {
         (
             FromWorker::Finished {
                 attempt: attempt(),
+                output: OutputKind::Frames,
                 timings: Timings::default(),
                 memory,
             },
-            format!("06{job}020000000102"),
+            format!("06{job}02000000000102"),
+        ),
+        (
+            FromWorker::Finished {
+                attempt: attempt(),
+                output: OutputKind::Video,
+                timings: Timings::default(),
+                memory,
+            },
+            format!("06{job}02010000000102"),
         ),
         (
             FromWorker::Cancelled { attempt: attempt() },

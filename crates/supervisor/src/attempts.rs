@@ -4,7 +4,7 @@ use crate::batches::{Given, Memory};
 use crate::driver::Supervisor;
 use crate::encode::{self, Form};
 use crate::event::Event;
-use crate::workers::{Asked, spoken};
+use crate::workers::{Asked, Output, spoken};
 use reel_domain::{AttemptId, Job, JobId, Mode};
 use reel_protocol::{Checkpoint, Item, Pixels, ToWorker};
 use reel_scheduler::{WorkerEvent, WorkerId};
@@ -167,9 +167,10 @@ impl Supervisor {
     }
 
     pub(crate) fn encode(&mut self, attempt: AttemptId, now: Instant) {
-        let (Some(pixels), Some(live)) = (self.frames.remove(&attempt), self.jobs.get(attempt.job))
+        let (Some(output), Some(live)) =
+            (self.outputs.remove(&attempt), self.jobs.get(attempt.job))
         else {
-            tracing::error!(%attempt, "no frames to encode");
+            tracing::error!(%attempt, "nothing to publish");
             return;
         };
         let form = Form::of(&live.job);
@@ -178,16 +179,23 @@ impl Supervisor {
         let (ffmpeg, store, events) =
             (self.ffmpeg.clone(), self.store.clone(), self.events.clone());
         let histogram = self.metrics.encode.clone();
-        tokio::spawn(async move {
-            let result =
-                encode::publish_video(ffmpeg, store, attempt, pixels, form, prepared).await;
-            histogram.observe(now.elapsed().as_secs_f64());
-            let _ = events.send(Event::Encoded(attempt, result)).await;
-        });
+        match output {
+            Output::Frames(pixels) => drop(tokio::spawn(async move {
+                let result =
+                    encode::publish_video(ffmpeg, store, attempt, pixels, form, prepared).await;
+                histogram.observe(now.elapsed().as_secs_f64());
+                let _ = events.send(Event::Encoded(attempt, result)).await;
+            })),
+            Output::Video(video) => drop(tokio::task::spawn_blocking(move || {
+                let result = encode::publish_ready_made(&store, attempt, &video);
+                histogram.observe(now.elapsed().as_secs_f64());
+                let _ = events.blocking_send(Event::Encoded(attempt, result));
+            })),
+        }
     }
 
     pub(crate) fn discard(&mut self, attempt: AttemptId) {
-        self.frames.remove(&attempt);
+        self.outputs.remove(&attempt);
         // A living job may have published a later attempt's video under the same name.
         if self.jobs.get(attempt.job).is_none() {
             self.remove_files(attempt.job);
@@ -235,5 +243,6 @@ fn item(job: &Job) -> Item {
         guidance: sampling.guidance.value(),
         fps: sampling.fps.value(),
         conditioning_frames: job.conditioning_frames,
+        trace: job.trace.as_ref().map(|trace| trace.as_str().to_owned()),
     }
 }

@@ -16,7 +16,7 @@ use crate::metrics::{Metrics, MetricsError};
 use crate::profiles::Profiles;
 use crate::retention::{Keeper, Retention};
 use crate::work::work;
-use crate::workers::Workers;
+use crate::workers::{Output, Workers};
 use prometheus::Registry;
 use reel_artifacts::Store;
 use reel_domain::{AttemptId, BundleKey, Idempotency, JobId};
@@ -25,7 +25,6 @@ use reel_media::Ffmpeg;
 use reel_pool::handle::POOL_REQUESTS_MAX;
 use reel_pool::{Estimates, JobBoard, PoolHandle, PoolRequest, PoolState};
 use reel_process::{Share, Spawner};
-use reel_protocol::Pixels;
 use reel_recording::{Header, Recorder};
 use reel_scheduler::{Command, Config, DeviceSpec, Input, Scheduler};
 use std::collections::{BTreeMap, VecDeque};
@@ -191,8 +190,8 @@ pub struct Supervisor {
     pub(crate) submitted: BTreeMap<JobId, (Vec<u8>, Option<Idempotency>)>,
     /// What is learned of how long jobs take.
     pub(crate) estimates: Arc<Estimates>,
-    /// Frames that wait for their encoder.
-    pub(crate) frames: BTreeMap<AttemptId, Pixels>,
+    /// What attempts have made and is not published yet.
+    pub(crate) outputs: BTreeMap<AttemptId, Output>,
     /// Encoders that were started ahead of their frames; `None`: on the way.
     pub(crate) prepared: BTreeMap<AttemptId, Option<Prepared>>,
     /// Attempts that their workers have not heard of yet.
@@ -285,7 +284,7 @@ impl Supervisor {
             estimates: Arc::clone(&estimates),
             workers: Workers::default(),
             submitted: BTreeMap::new(),
-            frames: BTreeMap::new(),
+            outputs: BTreeMap::new(),
             prepared: BTreeMap::new(),
             batches: Batches::default(),
             published: BTreeMap::new(),

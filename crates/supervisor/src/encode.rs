@@ -7,7 +7,7 @@ use reel_artifacts::{Staging, Store, StoreError};
 use reel_domain::{AttemptId, Failure, FailureCode, Job, Origin};
 use reel_journal::VideoMeta;
 use reel_media::{Clip, Encoder, Ffmpeg, MediaError};
-use reel_protocol::Pixels;
+use reel_protocol::{Pixels, Video};
 use std::fs::File;
 
 /// Larger videos are read by the encoder straight from their memory file: beside their length, the start of
@@ -128,6 +128,21 @@ async fn extend(
     let appended = whole.await;
     let _ = tokio::fs::remove_file(&part).await;
     appended.map(drop)
+}
+
+/// Publishes a video that its worker has made whole; blocks on the disk.
+pub(crate) fn publish_ready_made(
+    store: &Store,
+    attempt: AttemptId,
+    video: &Video,
+) -> Result<VideoMeta, Failure> {
+    let mp4 = video.read().map_err(|error| not_stored(&error, false))?;
+    let published = store.publish_bytes(attempt, &mp4);
+    let published = published.map_err(|error| not_stored(&error, error.is_out_of_space()))?;
+    Ok(VideoMeta {
+        bytes: published.bytes,
+        sha256: published.sha256,
+    })
 }
 
 /// Encodes with the encoder that was started ahead; what it cannot do, a fresh one tries again.

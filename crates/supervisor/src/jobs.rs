@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// The head of the queue for which positions are published; a job further back sees the last one it got.
-const POSITIONS_PUBLISHED_MAX: usize = 256;
+pub(crate) const POSITIONS_PUBLISHED_MAX: usize = 256;
 
 type Answer<E> = oneshot::Sender<Result<(), E>>;
 
@@ -76,14 +76,15 @@ impl Jobs {
         self.living.len()
     }
 
-    /// The job is durable: whoever submitted it may know, and everybody can watch it. `estimate`: how long it will
-    /// take, in milliseconds.
+    /// The job is durable: whoever submitted it may know, and everybody can watch it. `position`: its place in the
+    /// queue, if it waits; `estimate`: how long it will take, in milliseconds.
     pub(crate) fn stored(
         &mut self,
         id: JobId,
+        position: Option<usize>,
         estimate: impl FnOnce(&Job, &JobProgress) -> Option<f64>,
     ) {
-        self.change(id, |_| {});
+        self.change(id, |progress| progress.queue_position = position);
         if let Some(live) = self.living.get_mut(&id) {
             live.estimated_ms = estimate(&live.job, &live.progress);
         }

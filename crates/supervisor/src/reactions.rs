@@ -5,10 +5,10 @@ use crate::driver::Supervisor;
 use crate::effects::now_ms;
 use crate::encode;
 use crate::event::{BundleNews, Event};
-use crate::jobs::Live;
+use crate::jobs::{Live, POSITIONS_PUBLISHED_MAX};
 use crate::memory;
 use crate::work::work;
-use crate::workers::{Asked, Meaning, Process, Wanted, Worker, desync};
+use crate::workers::{Asked, Meaning, Output, Process, Wanted, Worker, desync};
 use reel_domain::{
     AttemptId, BootFailure, BootPhase, Breach, BundleKey, Failure, Fault, JobId, JobStatus, Origin,
     Rejection, Stage, Steps,
@@ -16,7 +16,7 @@ use reel_domain::{
 use reel_journal::{VideoMeta, WriteError};
 use reel_pool::{DeleteError, PoolOrder, PoolRequest, Submission};
 use reel_process::{ProcessEvent, SpawnerError, WorkerProcess};
-use reel_protocol::{ChannelError, Checkpoint, MemoryUse, Pixels};
+use reel_protocol::{ChannelError, Checkpoint, MemoryUse, Pixels, Timings};
 use reel_scheduler::{
     BundleOffer, BundleStanding, EngineFacts, Input, Mark, Order, Profile, RequestDigest,
     SlotPhase, WorkerEvent, WorkerId,
@@ -96,6 +96,9 @@ impl Supervisor {
 
     fn stored(&mut self, id: JobId, result: Result<(), Rejection>, now: Instant) {
         let durable = result.is_ok();
+        // First the scheduler: whether a job waits, and where, is part of what is shown.
+        self.queue_moved = true;
+        self.decide(Input::Stored { id, durable }, now);
         match result {
             Ok(()) => self.show(id),
             Err(rejection) => {
@@ -104,14 +107,14 @@ impl Supervisor {
                 self.jobs.refused(id, rejection);
             }
         }
-        self.queue_moved = true;
-        self.decide(Input::Stored { id, durable }, now);
     }
 
     /// The job is durable: everybody may see it.
     fn show(&mut self, id: JobId) {
         let (estimates, state) = (&self.estimates, &self.state);
-        self.jobs.stored(id, |job, progress| {
+        let mut ahead = self.scheduler.waiting().take(POSITIONS_PUBLISHED_MAX);
+        let position = ahead.position(|waiting| waiting == id);
+        self.jobs.stored(id, position, |job, progress| {
             let hot = state.borrow().is_hot(&job.bundle);
             estimates.raw_ms(job, progress, hot)
         });
@@ -234,7 +237,7 @@ impl Supervisor {
     fn follows(&mut self, id: WorkerId, meaning: &Meaning) -> Result<(), String> {
         let attempt = match meaning {
             Meaning::Step { attempt, .. }
-            | Meaning::Frames { attempt, .. }
+            | Meaning::Output { attempt, .. }
             | Meaning::Checkpoint { attempt, .. }
             | Meaning::NotResumed { attempt, .. } => *attempt,
             Meaning::Event(
@@ -297,31 +300,54 @@ impl Supervisor {
                 checkpoint,
             } => self.keep_checkpoint(id, attempt, checkpoint),
             Meaning::NotResumed { attempt, reason } => self.begin_anew(id, attempt, &reason, now),
-            Meaning::Frames {
+            Meaning::Output {
                 attempt,
-                pixels,
+                output,
                 timings,
                 memory,
             } => {
                 tracing::info!(
                     worker = %id, %attempt, encode_us = timings.encode_us, denoise_us = timings.denoise_us,
-                    decode_us = timings.decode_us, "frames are here"
+                    decode_us = timings.decode_us, "its output is here"
                 );
                 self.remember_memory(id, memory);
                 self.measure(id, memory, now);
-                // Frames of an attempt that is somebody else's must not replace that one's.
-                if self.scheduler.carries(id, attempt) {
-                    self.frames.insert(attempt, pixels);
-                    self.jobs.note(attempt.job, |durations| {
-                        durations.text_ms = timings.encode_us / 1_000;
-                        durations.denoise_ms = timings.denoise_us / 1_000;
-                        durations.decode_ms = timings.decode_us / 1_000;
-                    });
-                }
-                self.hear(id, WorkerEvent::Finished { attempt }, now);
+                self.finished(id, attempt, output, timings, now);
             }
             Meaning::Broken { fault, reason } => self.broken(id, fault, &reason, now),
         }
+    }
+
+    fn finished(
+        &mut self,
+        id: WorkerId,
+        attempt: AttemptId,
+        output: Output,
+        timings: Timings,
+        now: Instant,
+    ) {
+        // What an attempt made that is somebody else's must not replace that one's.
+        if self.scheduler.carries(id, attempt) {
+            if matches!(output, Output::Video(_)) && self.needs_frames(attempt.job) {
+                self.metrics.count_fault(Fault::Soft);
+                let message = "frames were needed, and the worker made a video".to_owned();
+                return self.hear(id, WorkerEvent::Failed { attempt, message }, now);
+            }
+            self.outputs.insert(attempt, output);
+            self.jobs.note(attempt.job, |durations| {
+                durations.text_ms = timings.encode_us / 1_000;
+                durations.denoise_ms = timings.denoise_us / 1_000;
+                durations.decode_ms = timings.decode_us / 1_000;
+            });
+        }
+        self.hear(id, WorkerEvent::Finished { attempt }, now);
+    }
+
+    /// An extension is joined to the video that it continues frame by frame, so a ready-made video is of no use to it:
+    /// its attempt fails, and not the worker, which cannot know what becomes of what it makes.
+    fn needs_frames(&self, id: JobId) -> bool {
+        let origin = self.jobs.get(id).and_then(|live| live.job.origin);
+        matches!(origin, Some(Origin::Extension { .. }))
     }
 
     /// A worker broke, or broke the rules. A start that comes to nothing is that, whatever was wrong with it.
@@ -422,7 +448,11 @@ impl Supervisor {
                 (progress.step, progress.steps) = (mark.step, mark.of);
             }
         });
-        if mark.stage == Stage::Denoise && mark.step >= mark.of / 2 {
+        let makes_frames = self
+            .workers
+            .get(id)
+            .is_some_and(|worker| !worker.conversation.makes_videos());
+        if makes_frames && mark.stage == Stage::Denoise && mark.step >= mark.of / 2 {
             self.prepare_encoder(attempt);
         }
     }

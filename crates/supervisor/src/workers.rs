@@ -5,8 +5,8 @@ use reel_domain::{
 };
 use reel_process::WorkerProcess;
 use reel_protocol::{
-    Attempt, Capabilities, Checkpoint, FailureClass, FromWorker, MemoryUse, Pixels, Timings,
-    VERSION,
+    Attempt, Capabilities, Checkpoint, FailureClass, FromWorker, MemoryUse, OutputKind, Pixels,
+    Timings, VERSION, Video,
 };
 use reel_scheduler::{EngineFacts, Mark, WorkerEvent, WorkerId};
 use std::collections::BTreeMap;
@@ -116,15 +116,24 @@ pub(crate) enum Meaning {
     },
     /// An attempt cannot go on from the checkpoint that it was given.
     NotResumed { attempt: AttemptId, reason: String },
-    /// Frames of an attempt.
-    Frames {
+    /// What an attempt made.
+    Output {
         attempt: AttemptId,
-        pixels: Pixels,
+        output: Output,
         timings: Timings,
         memory: MemoryUse,
     },
     /// It broke, or broke the rules; the reason, for the operator.
     Broken { fault: Fault, reason: String },
+}
+
+/// What an attempt made, checked.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Frames, to be encoded.
+    Frames(Pixels),
+    /// A video, to be published as it is.
+    Video(Video),
 }
 
 /// All of them.
@@ -209,9 +218,10 @@ impl Worker {
             },
             FromWorker::Finished {
                 attempt,
+                output,
                 timings,
                 memory,
-            } => self.frames(attempt, fd, timings, memory),
+            } => self.output((attempt, output), fd, timings, memory),
             FromWorker::Cancelled { attempt } => Meaning::Event(WorkerEvent::Cancelled {
                 attempt: known(attempt),
             }),
@@ -263,24 +273,35 @@ impl Worker {
         }
     }
 
-    fn frames(
+    fn output(
         &self,
-        attempt: Attempt,
+        (attempt, kind): (Attempt, OutputKind),
         fd: Option<OwnedFd>,
         timings: Timings,
         memory: MemoryUse,
     ) -> Meaning {
         let Some(fd) = fd else {
-            return desync("finished without frames");
+            return desync("finished without an output");
         };
-        match Pixels::accept(fd, self.bundle.shape.video_bytes()) {
-            Ok(pixels) => Meaning::Frames {
+        let output = match kind {
+            OutputKind::Frames => Pixels::accept(fd, self.bundle.shape.video_bytes())
+                .map(Output::Frames)
+                .map_err(|error| format!("frames: {error}")),
+            OutputKind::Video if !self.conversation.makes_videos() => {
+                Err("a video from an engine that said it makes frames".into())
+            }
+            OutputKind::Video => Video::accept(fd)
+                .map(Output::Video)
+                .map_err(|error| format!("video: {error}")),
+        };
+        match output {
+            Ok(output) => Meaning::Output {
                 attempt: known(attempt),
-                pixels,
+                output,
                 timings,
                 memory,
             },
-            Err(error) => desync(&format!("frames: {error}")),
+            Err(reason) => desync(&reason),
         }
     }
 }
@@ -328,6 +349,12 @@ impl Conversation {
     fn reach(&mut self, phase: BootPhase) -> Meaning {
         self.phase = phase;
         Meaning::Event(WorkerEvent::Booting { phase })
+    }
+
+    /// It has said that its outputs are videos.
+    pub(crate) fn makes_videos(&self) -> bool {
+        let capabilities = self.capabilities.as_ref();
+        capabilities.is_some_and(|capabilities| capabilities.videos)
     }
 
     pub(crate) const fn pinged(&mut self) {

@@ -9,11 +9,12 @@ use crate::memory;
 use reel_protocol::flight::{Boot, Note, Told};
 use reel_protocol::{
     Attempt, Canary, Channel, ChannelError, Checkpoint, CheckpointError, FailureClass,
-    FlightRecorder, FromWorker, Item, Pixels, Stage, Timings, ToWorker, VERSION,
+    FlightRecorder, FromWorker, Item, OutputKind, Pixels, Stage, Timings, ToWorker, VERSION, Video,
 };
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, RecvError, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
+use tracing::Span;
 
 /// Messages that may wait for the computing thread; beyond that the kernel's socket buffer holds them.
 const INBOX_MAX: usize = 64;
@@ -107,6 +108,8 @@ struct Active<R> {
     paused: bool,
     /// Where its state is kept, if the engine can go on from one.
     checkpoint: Option<Checkpoint>,
+    /// What happens for it alone is said in here.
+    span: Span,
 }
 
 /// What came with a `Generate`.
@@ -236,6 +239,8 @@ impl<'a, E: Engine> Conversation<'a, E> {
 
     fn begin(&mut self, asked: Asked) -> Result<(), Stop> {
         let attempt = asked.attempt;
+        let span = span(&asked);
+        let _inside = span.clone().entered();
         self.channel.send(&FromWorker::Started { attempt }, None)?;
         self.flight.note(Note::Enters(attempt, Stage::Encode));
         let begun = Instant::now();
@@ -247,6 +252,7 @@ impl<'a, E: Engine> Conversation<'a, E> {
             encode_us: micros(begun.elapsed()),
             ..Timings::default()
         };
+        tracing::info!(encode_us = timings.encode_us, "begun");
         let checkpoint = self.open_checkpoint(attempt)?;
         let (step, of) = self.engine.progress(&run);
         self.active.push(Active {
@@ -255,6 +261,7 @@ impl<'a, E: Engine> Conversation<'a, E> {
             timings,
             paused: false,
             checkpoint,
+            span,
         });
         self.report(attempt, Stage::Encode, 1, 1)?;
         match step {
@@ -381,31 +388,47 @@ impl<'a, E: Engine> Conversation<'a, E> {
             attempt,
             run,
             mut timings,
+            span,
             ..
         } = active;
+        let _inside = span.entered();
         let begun = Instant::now();
         self.flight.note(Note::Enters(attempt, Stage::Decode));
-        let mut frames = vec![0; self.engine.video_bytes()];
-        match self.engine.decode(run, &mut frames) {
-            Ok(()) => {}
+        let (output, memory_file) = match self.output(run) {
+            Ok(output) => output,
             Err(error) => return self.fail(attempt, error),
-        }
-        let pixels = match Pixels::new(&frames) {
-            Ok(pixels) => pixels,
-            Err(error) => return self.fail(attempt, EngineError::soft(error.to_string())),
         };
         timings.decode_us = micros(begun.elapsed());
+        tracing::info!(
+            denoise_us = timings.denoise_us,
+            decode_us = timings.decode_us,
+            "finished"
+        );
         let memory = memory::of_this_process();
         self.flight.note(Note::Memory(memory));
         let finished = FromWorker::Finished {
             attempt,
+            output,
             timings,
             memory,
         };
-        Ok(self.channel.send(&finished, Some(pixels.as_fd()))?)
+        Ok(self.channel.send(&finished, Some(memory_file.as_fd()))?)
+    }
+
+    /// The video that the engine made itself, or the frames of one.
+    fn output(&mut self, run: E::Run) -> Result<(OutputKind, OwnedFd), EngineError> {
+        if let Some(mp4) = self.engine.video(&run)? {
+            let video = Video::new(&mp4).map_err(|error| EngineError::soft(error.to_string()))?;
+            return Ok((OutputKind::Video, video.into()));
+        }
+        let mut frames = vec![0; self.engine.video_bytes()];
+        self.engine.decode(run, &mut frames)?;
+        let pixels = Pixels::new(&frames).map_err(|error| EngineError::soft(error.to_string()))?;
+        Ok((OutputKind::Frames, pixels.into_file().into()))
     }
 
     fn fail(&mut self, attempt: Attempt, error: EngineError) -> Result<(), Stop> {
+        tracing::warn!(class = ?error.class, "the attempt failed: {error}");
         self.flight.note(Note::Failed(error.class));
         match error.class {
             FailureClass::Soft | FailureClass::Checkpoint => {
@@ -437,6 +460,19 @@ impl<'a, E: Engine> Conversation<'a, E> {
             None,
         )?)
     }
+}
+
+/// Carries the trace of the request, so that what is said of the attempt here can be found with what others say of it.
+fn span(asked: &Asked) -> Span {
+    let Attempt { job, number } = asked.attempt;
+    let job = u128::from_be_bytes(job);
+    let trace = asked.item.trace.as_deref().unwrap_or_default();
+    tracing::info_span!(
+        "attempt",
+        job = format_args!("video_{job:032x}"),
+        number,
+        trace
+    )
 }
 
 const fn told(message: &ToWorker) -> Note {

@@ -69,6 +69,16 @@ pub trait Engine {
         ))
     }
 
+    /// The video of a run that has all its steps behind it, as an MP4, from an engine that makes such itself and says so
+    /// in its capabilities. Otherwise there are frames to [`decode`](Self::decode).
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    fn video(&mut self, run: &Self::Run) -> Result<Option<Vec<u8>>, EngineError> {
+        let _ = run;
+        Ok(None)
+    }
+
     /// From latents to pixels: fills `frames` ([`video_bytes`](Self::video_bytes) bytes).
     ///
     /// # Errors

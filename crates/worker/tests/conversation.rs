@@ -36,6 +36,7 @@ impl Engine for Counter {
             max_batch: 4,
             continuous: true,
             pausable: false,
+            videos: false,
         }
     }
 
@@ -193,6 +194,7 @@ fn item(prompt: &str, steps: u32) -> Item {
         guidance: 1.0,
         fps: 8,
         conditioning_frames: 0,
+        trace: None,
     }
 }
 

@@ -111,6 +111,7 @@ impl Worker {
             guidance: defaults.guidance_scale,
             fps: defaults.fps,
             conditioning_frames: 0,
+            trace: None,
         };
         let begun = Instant::now();
         self.process.send(

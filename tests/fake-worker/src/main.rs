@@ -8,6 +8,9 @@
 //! another version), `stuck-load`, `stuck-canary`, `dies-load`, `dies-canary`, `sings-wrong`, `unready` (a step before
 //! it is ready). `formed`: nobody joins a batch that has begun.
 //!
+//! With `--videos`, or for a bundle `videos`, it does nothing and hands a ready-made video over: a small one, or with
+//! `mp4:BYTES` in the prompt one of that size.
+//!
 //! It keeps checkpoints, and prints how many steps of a video it computed itself.
 #![forbid(unsafe_code)]
 
@@ -23,11 +26,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+/// A real video: nine frames of 64 x 64 pixels.
+const SMALL_MP4: &[u8] = include_bytes!("small.mp4");
+/// Bytes of the head of a box: its size and its type.
+const BOX_HEAD_BYTES: usize = 8;
+
 struct Script {
     channel: Channel<ToWorker, FromWorker>,
     shape: Shape,
     bundle_id: String,
     boot: String,
+    /// It hands over ready-made videos.
+    videos: bool,
 }
 
 struct Run {
@@ -49,6 +59,7 @@ impl Engine for Script {
             max_batch: 4,
             continuous: self.bundle_id != "formed",
             pausable: self.bundle_id != "formed",
+            videos: self.videos,
         }
     }
 
@@ -129,7 +140,11 @@ impl Engine for Script {
     }
 
     fn state_bytes(&self) -> u64 {
-        64
+        if self.videos { 0 } else { 64 }
+    }
+
+    fn video(&mut self, run: &Run) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(self.videos.then(|| ready_made(run.misdeeds.number("mp4"))))
     }
 
     fn save(&mut self, run: &Run, state: &mut Vec<u8>) -> Result<(), EngineError> {
@@ -157,6 +172,19 @@ impl Engine for Script {
         eprintln!("computed {} of {} steps", run.computed, run.of);
         Ok(())
     }
+}
+
+/// The small video, with a box at its end that players skip if it is to be larger.
+fn ready_made(bytes: Option<usize>) -> Vec<u8> {
+    let mut mp4 = SMALL_MP4.to_vec();
+    let padding = bytes.unwrap_or(0).saturating_sub(mp4.len());
+    if padding >= BOX_HEAD_BYTES {
+        let length = u32::try_from(padding).expect("test videos are small");
+        mp4.extend(length.to_be_bytes());
+        mp4.extend(b"free");
+        mp4.resize(mp4.len() + padding - BOX_HEAD_BYTES, 0);
+    }
+    mp4
 }
 
 fn main() -> ExitCode {
@@ -192,6 +220,7 @@ fn main() -> ExitCode {
         _ => Ok(Script {
             channel: channel.clone(),
             shape,
+            videos: bundle_id == "videos" || std::env::args().any(|arg| arg == "--videos"),
             bundle_id,
             boot: boot.clone(),
         }),

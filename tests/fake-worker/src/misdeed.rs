@@ -2,10 +2,13 @@
 //! otherwise. `once:PATH` makes all of them happen only if PATH does not exist, and makes it. An engine does not know
 //! its attempts: what is said about one takes the job's id as its argument, and means its first attempt.
 
+use crate::SMALL_MP4;
 use reel_protocol::{
-    Attempt, Channel, FailureClass, FromWorker, MemoryUse, Pixels, Stage, Timings, ToWorker,
+    Attempt, Channel, FailureClass, FromWorker, MemoryUse, OutputKind, Pixels, Stage, Timings,
+    ToWorker, Video,
 };
 use reel_worker::EngineError;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Signal, getpid, kill_process};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -15,6 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+/// It has the length of a video, and nothing else of one.
+const NO_MP4: &[u8] = b"\0\0\0\x18moov, and no video at all";
 /// Steps that a million steps are.
 const MILLION: u32 = 1_000_000;
 /// Bytes that `eat` takes at a time.
@@ -54,6 +59,12 @@ impl Misdeeds {
         self.all.iter().any(|misdeed| misdeed.word == word)
     }
 
+    /// The number that comes with a word.
+    pub(crate) fn number(&self, word: &str) -> Option<usize> {
+        let misdeed = self.all.iter().find(|misdeed| misdeed.word == word)?;
+        misdeed.number()?.try_into().ok()
+    }
+
     /// What happens at this step, unless it has happened.
     pub(crate) fn at(&self, step: u32) -> Vec<Misdeed> {
         let is_due = |misdeed: &&Misdeed| misdeed.step == step && ACTS.contains(&&*misdeed.word);
@@ -74,7 +85,7 @@ impl Misdeeds {
 }
 
 /// The words that mean something at a step.
-const ACTS: [&str; 27] = [
+const ACTS: [&str; 30] = [
     "crash",
     "die",
     "exit",
@@ -102,6 +113,9 @@ const ACTS: [&str; 27] = [
     "naked",
     "short",
     "finish-again",
+    "ready-made",
+    "open-mp4",
+    "no-mp4",
 ];
 
 impl Misdeed {
@@ -211,6 +225,18 @@ pub(crate) fn commit(
         "naked" => {
             let _ = say(finished(attempt()));
         }
+        "ready-made" => {
+            let video = Video::new(SMALL_MP4).map_err(|_| EngineError::soft("no memory"))?;
+            let _ = channel.send(&finished_video(attempt()), Some(video.as_fd()));
+        }
+        "open-mp4" => {
+            // It could still be written to.
+            let pixels = Pixels::new(SMALL_MP4).map_err(|_| EngineError::soft("no memory"))?;
+            let _ = channel.send(&finished_video(attempt()), Some(pixels.as_fd()));
+        }
+        "no-mp4" => {
+            let _ = channel.send(&finished_video(attempt()), Some(sealed(NO_MP4)?.as_fd()));
+        }
         "finish-again" => {
             let pixels = Pixels::new(&vec![0; video_bytes]);
             let pixels = pixels.map_err(|_| EngineError::soft("no memory"))?;
@@ -291,9 +317,35 @@ fn step_of(attempt: Attempt, step: u32, of: u32) -> FromWorker {
 fn finished(attempt: Attempt) -> FromWorker {
     FromWorker::Finished {
         attempt,
+        output: OutputKind::Frames,
         timings: Timings::default(),
         memory: MemoryUse::default(),
     }
+}
+
+fn finished_video(attempt: Attempt) -> FromWorker {
+    match finished(attempt) {
+        FromWorker::Finished {
+            timings, memory, ..
+        } => FromWorker::Finished {
+            attempt,
+            output: OutputKind::Video,
+            timings,
+            memory,
+        },
+        other => other,
+    }
+}
+
+/// A memory file that nobody can change any more.
+fn sealed(bytes: &[u8]) -> Result<File, EngineError> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    let soft = |error: &dyn std::fmt::Display| EngineError::soft(error.to_string());
+    let mut file = File::from(memfd_create("sealed", flags).map_err(|error| soft(&error))?);
+    file.write_all(bytes).map_err(|error| soft(&error))?;
+    fcntl_add_seals(&file, seals).map_err(|error| soft(&error))?;
+    Ok(file)
 }
 
 /// The first attempt at a job; at one that nobody knows if none is named.

@@ -145,6 +145,33 @@ async fn what_a_worker_says_of_an_attempt_must_follow_what_it_said_before() {
 }
 
 #[tokio::test]
+async fn a_video_is_taken_only_from_a_worker_that_announced_them_and_only_if_it_is_one() {
+    for (bundle, misdeed, why) in [
+        ("good", "ready-made", "said it makes frames"),
+        ("videos", "open-mp4", "not sealed against writing"),
+        ("videos", "no-mp4", "`ftyp` box"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut pool = Pool::start_with(dir.path(), impatient(), bundle).await;
+        let mut job = pool.job(0, "x");
+        let mark = marks(dir.path()).join(misdeed);
+        let prompt = format!("{misdeed}:{} once:{}", job.id, mark.display());
+        job.sampling.prompt = reel_domain::Prompt::new(prompt).unwrap();
+        let id = pool.submit_job(job).await;
+        let record = pool.end(id).await;
+        assert_eq!(
+            (record.status, record.attempts),
+            (JobStatus::Completed, 2),
+            "{misdeed}"
+        );
+        let incident = incident(dir.path(), |incident| incident.class == "desync").await;
+        let reason = incident.reason.unwrap();
+        assert!(reason.contains(why), "{misdeed}: {reason}");
+        pool.shut_down().await;
+    }
+}
+
+#[tokio::test]
 async fn each_fault_of_a_start_is_classed_with_its_phase() {
     let dir = tempfile::tempdir().unwrap();
     let mut pool = Pool::start_with(dir.path(), impatient(), "good").await;

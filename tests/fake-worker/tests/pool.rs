@@ -8,7 +8,7 @@
 mod harness;
 
 use harness::{LONG_STEPS, Pool, SHAPES, alive, marks};
-use reel_domain::{FailureCode, JobStatus, Mode, Priority, Rejection, Shape, Steps};
+use reel_domain::{FailureCode, JobStatus, Mode, Origin, Priority, Rejection, Shape, Steps};
 use reel_pool::{CancelError, DeleteError, Submission};
 use reel_scheduler::{Batching, Config};
 use std::time::Duration;
@@ -22,6 +22,41 @@ async fn a_job_becomes_a_published_video() {
     let video = std::fs::read(pool.store.video_path(id)).unwrap();
     assert_eq!(record.video.unwrap().bytes, video.len() as u64);
     assert_eq!(&video[4..8], b"ftyp");
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_video_that_its_worker_made_whole_is_published_as_it_is() {
+    let small = include_bytes!("../src/small.mp4");
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start_with(dir.path(), Config::default(), "videos").await;
+    let id = pool.submit(0, "anything").await;
+    let record = pool.end(id).await;
+    assert_eq!((record.status, record.attempts), (JobStatus::Completed, 1));
+    assert_eq!(std::fs::read(pool.store.video_path(id)).unwrap(), small);
+    let id = pool.submit(0, "mp4:1048576").await;
+    assert_eq!(pool.end(id).await.video.unwrap().bytes, 1 << 20);
+    pool.shut_down().await;
+}
+
+#[tokio::test]
+async fn an_extension_fails_without_its_frames_and_its_worker_lives_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pool = Pool::start_with(dir.path(), Config::default(), "videos").await;
+    let first = pool.submit(0, "anything").await;
+    pool.end(first).await;
+    let pids = pool.pids();
+    let mut job = pool.job(0, "anything");
+    job.origin = Some(Origin::Extension {
+        of: first,
+        frames: 5,
+    });
+    let id = pool.submit_job(job).await;
+    let record = pool.end(id).await;
+    assert_eq!(record.status, JobStatus::Failed);
+    let message = record.failure.unwrap().message;
+    assert!(message.contains("frames were needed"), "{message}");
+    assert_eq!(pool.pids(), pids);
     pool.shut_down().await;
 }
 

@@ -122,9 +122,10 @@ mod tests {
     #[test]
     fn a_bar_says_what_the_job_is_doing() {
         assert_eq!(said(&json!({"queue_position": 3})), "queued, 3 before it");
-        let running = json!({"stage": "denoise", "step": 12, "steps": 20, "eta": 12.4});
+        let running =
+            json!({"stage": "denoise", "step": 12, "steps": 20, "eta": {"p50": 12.4, "p90": 20}});
         assert_eq!(said(&running), "denoise 12/20, about 12 s left");
         assert_eq!(said(&json!({"status_detail": "encoding"})), "encoding");
-        assert_eq!(said(&json!({"eta": -1})), "in_progress");
+        assert_eq!(said(&json!({"eta": {"p50": -1}})), "in_progress");
     }
 }

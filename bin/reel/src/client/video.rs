@@ -30,14 +30,8 @@ pub(crate) struct Fields {
     pub(crate) progress: Option<f64>,
     #[serde(default, deserialize_with = "lenient")]
     pub(crate) queue_position: Option<u64>,
-    /// Seconds to its end.
-    #[serde(
-        default,
-        alias = "eta_s",
-        alias = "eta_seconds",
-        deserialize_with = "lenient"
-    )]
-    pub(crate) eta: Option<f64>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) eta: Option<Eta>,
     #[serde(default, deserialize_with = "lenient")]
     pub(crate) model: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
@@ -46,6 +40,13 @@ pub(crate) struct Fields {
     pub(crate) created_at: Option<u64>,
     #[serde(default, deserialize_with = "lenient")]
     pub(crate) error: Option<VideoError>,
+}
+
+/// Seconds to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub(crate) struct Eta {
+    /// As likely less as more.
+    pub(crate) p50: f64,
 }
 
 /// Why there is no video.
@@ -117,7 +118,7 @@ impl Video {
     pub(crate) fn eta(&self) -> Option<Duration> {
         self.fields
             .eta
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .and_then(|eta| Duration::try_from_secs_f64(eta.p50).ok())
     }
 
     /// `12/20`, while that says something.

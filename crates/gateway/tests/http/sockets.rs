@@ -106,7 +106,7 @@ async fn a_response_in_flight_survives_a_shutdown() {
     server.pool.complete(id, &video).await;
     let listening = listen(&server, ServeLimits::default()).await;
     let mut stream = TcpStream::connect(listening.address).await.unwrap();
-    let request = format!("GET /v1/videos/{id}/content HTTP/1.1\r\nHost: x\r\n\r\n");
+    let request = format!("GET /v1/videos/{id}/content HTTP/1.1\r\nHost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut begin = [0; 1024];
     stream.read_exact(&mut begin).await.unwrap();

@@ -16,7 +16,7 @@ async fn a_video_that_builds_on_an_earlier_one_takes_no_image() {
         let (content_type, body) = form(&fields, Some(("input_reference", b"png")));
         let request = Request::post(path).header(header::CONTENT_TYPE, content_type);
         let answer = server.send(request.body(body.into()).unwrap()).await;
-        let error = answer.error(400, "invalid_value");
+        let error = answer.error(400, "unknown_parameter");
         assert_eq!(error["param"], "input_reference");
     }
     assert_eq!(server.pool.submissions.lock().unwrap().len(), 1);
