@@ -14,7 +14,7 @@ from conftest import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 # Requests for each operation and phase; more find more, and take longer.
-EXAMPLES = int(os.environ.get("REEL_SCHEMATHESIS_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("REEL_SCHEMATHESIS_EXAMPLES", "25"))
 SEED = os.environ.get("REEL_SCHEMATHESIS_SEED", "1")
 # A run of the default length takes well under a minute; one that is stuck ends here.
 DEADLINE_S = 60 + 10 * EXAMPLES

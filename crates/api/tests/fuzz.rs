@@ -10,7 +10,7 @@ use reel_api::{
     PoolCommand, Preset, RemixVideo, Stamp,
 };
 use reel_domain::{
-    Fps, Guidance, Job, JobId, Mode, ModelName, Prompt, Seed, Shape, Steps, TenantName,
+    Fps, Guidance, Job, JobId, Mode, ModelName, Priority, Prompt, Seed, Shape, Steps, TenantName,
 };
 use std::collections::BTreeSet;
 
@@ -68,6 +68,7 @@ fn stamp() -> Stamp {
         created_at_ms: 1_800_000_000_000,
         seed: Seed::new(42).unwrap(),
         with_image: false,
+        priority: Priority::default(),
         callback: None,
         trace: None,
     }

@@ -43,8 +43,10 @@ pub(super) const ERRORS: [ErrorStatus; 18] = [
     .with(&[("WWW-Authenticate", "`Bearer`.")]),
     error(
         403,
-        "The key, or the signature of the address, does not allow it",
+        "The key, the signature of the address, or where the request comes from, does not allow it",
         &[
+            "unknown_host",
+            "foreign_origin",
             "not_an_admin",
             "priority_not_allowed",
             "address_expired",

@@ -20,7 +20,7 @@ pub(super) const POOL: &str = "Pool";
 pub(super) const PROBES: &str = "Probes";
 
 /// What can go wrong with every request that has to be let in.
-const DOOR: [u16; 2] = [400, 401];
+const DOOR: [u16; 3] = [400, 401, 403];
 /// What can go wrong with every request for a video.
 const CREATES: [u16; 12] = [400, 401, 403, 408, 409, 413, 415, 422, 429, 500, 503, 507];
 
@@ -90,7 +90,8 @@ fn list() -> Making {
             order.build(),
         )
         .answers::<VideoList>(200, "The page.", &[])
-        .errors(&[400, 401, 500])
+        .errors(&DOOR)
+        .errors(&[500])
 }
 
 fn create() -> Making {
@@ -155,7 +156,8 @@ fn video() -> Making {
     let summary = "How a job stands";
     project(of_video(Making::new(Get, VIDEOS, "getVideo", summary)))
         .answers_video(&[poll_after()])
-        .errors(&[400, 401, 404, 500])
+        .errors(&DOOR)
+        .errors(&[404, 500])
 }
 
 fn delete() -> Making {
@@ -163,7 +165,8 @@ fn delete() -> Making {
     project(of_video(Making::new(Delete, VIDEOS, "deleteVideo", summary)))
         .about("Cancels a job that is not over, and answers when its device is free and nothing is left of it.")
         .answers::<DeletedVideo>(200, "It is gone.", &[])
-        .errors(&[400, 401, 404, 409, 500, 503])
+        .errors(&DOOR)
+        .errors(&[404, 409, 500, 503])
 }
 
 fn cancel() -> Making {
@@ -171,7 +174,8 @@ fn cancel() -> Making {
     project(of_video(Making::new(Post, VIDEOS, "cancelVideo", summary)))
         .about("Answers when the job's device is free of it. A job that was cancelled before is cancelled.")
         .answers::<VideoObject>(200, "The video object.", &[])
-        .errors(&[400, 401, 404, 409, 500, 503])
+        .errors(&DOOR)
+        .errors(&[404, 409, 500, 503])
 }
 
 fn content() -> Making {
@@ -233,7 +237,8 @@ fn content_of(making: Making) -> Making {
             &[],
             &[Told("ETag", "Its tag.", Type::String)],
         )
-        .errors(&[400, 401, 403, 404, 410, 416, 500])
+        .errors(&DOOR)
+        .errors(&[404, 410, 416, 500])
 }
 
 fn video_events() -> Making {
@@ -243,7 +248,8 @@ fn video_events() -> Making {
         .header("Last-Event-ID", "The last event that the client has.", event_id())
         .streams("The events.", &VIDEO_EVENTS, &["VideoObject"])
         .sends(204, "The job is over, and the client has seen its end.", &[], &[])
-        .errors(&[400, 401, 404, 500])
+        .errors(&DOOR)
+        .errors(&[404, 500])
 }
 
 fn events() -> Making {
@@ -274,7 +280,8 @@ fn model() -> Making {
     ))
     .path("id", "Its name.", text())
     .answers::<ModelObject>(200, "The model.", &[])
-    .errors(&[400, 401, 404])
+    .errors(&DOOR)
+    .errors(&[404])
 }
 
 fn pool() -> Making {
@@ -286,7 +293,7 @@ fn pool() -> Making {
     ))
     .about("With keys, for an operator's key only; so is every route of the pool.")
     .answers::<PoolObject>(200, "The pool.", &[])
-    .errors(&[400, 401, 403])
+    .errors(&DOOR)
 }
 
 fn drain() -> Making {
@@ -325,7 +332,8 @@ fn release() -> Making {
 fn ordered(id: &str, summary: &str) -> Making {
     project(Making::new(Post, POOL, id, summary))
         .answers::<PoolObject>(202, "The order is given.", &[])
-        .errors(&[400, 401, 403, 408, 413, 415, 503])
+        .errors(&DOOR)
+        .errors(&[408, 413, 415, 503])
 }
 
 fn livez() -> Making {
@@ -355,7 +363,8 @@ fn metrics() -> Making {
     project(Making::new(Get, PROBES, "metrics", "What is measured"))
         .about("Prometheus text. With keys, for an operator's key only.")
         .sends(200, "The page.", &["text/plain"], &[])
-        .errors(&[400, 401, 403, 500])
+        .errors(&DOOR)
+        .errors(&[500])
 }
 
 fn document() -> Making {
