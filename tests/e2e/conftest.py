@@ -58,8 +58,8 @@ class Server:
     def start(self) -> None:
         """Starts the server in an all but empty environment, and waits for its port."""
         command = [
-            *self.wrapper, PROGRAMS / "reel", "serve", "--listen", "127.0.0.1:0", "--data-dir", self.data,
-            "--cache-dir", CACHE, "--model", self.model, *self.arguments,
+            *self.wrapper, PROGRAMS / "reel", "serve", "--listen", "127.0.0.1:0",
+            "--data-dir", self.data, "--cache-dir", CACHE, "--model", self.model, *self.arguments,
         ]  # fmt: skip
         before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
