@@ -137,7 +137,7 @@ impl Following {
                 }
                 self.seen = progress.sequence;
                 self.over = progress.status.is_terminal();
-                let video = shown(&self.gateway, &self.job, progress).await?;
+                let video = shown(&self.gateway, &self.job, progress).await.ok()??;
                 return Some((Ok(of(&video, video.sequence)), self));
             }
             tokio::select! {
@@ -185,7 +185,7 @@ impl All {
                     return None;
                 }
                 if self.caller.sees(&job.sharing.tenant)
-                    && let Some(video) = shown(&self.gateway, &job, progress).await
+                    && let Some(video) = shown(&self.gateway, &job, progress).await.ok()?
                 {
                     return Some((Ok(of(&video, number)), self));
                 }
@@ -217,13 +217,25 @@ async fn gone(state: &mut watch::Receiver<Arc<PoolState>>) {
     while state.changed().await.is_ok() {}
 }
 
-/// A job after a change; after its last one, as its row shows it. `None`: it has been deleted meanwhile.
-async fn shown(gateway: &Gateway, job: &Arc<Job>, progress: JobProgress) -> Option<VideoObject> {
+/// A job after a change; after its last one, as its row shows it. `None`: it has been deleted meanwhile. After an error
+/// the stream ends: its reader comes back with what it has, and misses nothing.
+async fn shown(
+    gateway: &Gateway,
+    job: &Arc<Job>,
+    progress: JobProgress,
+) -> Result<Option<VideoObject>, ApiError> {
     let found = match progress.status.is_terminal() {
         false => Found::Living(Arc::clone(job), progress),
-        true => Found::Stored(Box::new(gateway.record(job.id).await.ok()?)),
+        true => match gateway.record(job.id).await {
+            Ok(record) => Found::Stored(Box::new(record)),
+            Err(ApiError::UnknownVideo) => return Ok(None),
+            Err(error) => {
+                error.log();
+                return Err(error);
+            }
+        },
     };
-    Some(gateway.video(found))
+    Ok(Some(gateway.video(found)))
 }
 
 fn of(video: &VideoObject, id: u64) -> Event {

@@ -206,7 +206,7 @@ impl ApiError {
     }
 
     /// What an operator has to know, beyond what the client is told.
-    fn log(&self) {
+    pub(crate) fn log(&self) {
         match self {
             Self::Journal(error) => tracing::error!(%error, "journal read failed"),
             Self::Image(ImageError::DecoderUnavailable { cause }) => {
