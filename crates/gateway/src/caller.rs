@@ -1,13 +1,14 @@
 //! Who asks, and what they may.
 //!
 //! With keys, a request is its key's: it sees and counts for that key's tenant. Without keys the server listens on
-//! loopback only, everybody sees everything, and the project that OpenAI's clients name is a label for fairness.
+//! loopback only, everybody sees everything, and the project that OpenAI's clients name is a label for fairness. Web
+//! pages that a browser on that machine shows are not everybody: they change nothing unless their origin is allowed.
 
 use crate::gateway::Gateway;
 use crate::respond::ApiError;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts as RequestParts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use reel_api::Invalid;
@@ -96,7 +97,7 @@ pub(crate) async fn identify(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match gateway.door.caller(request.headers()) {
+    match gateway.admitted(&request) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -111,10 +112,35 @@ pub(crate) async fn identify_admin(
     request: Request,
     next: Next,
 ) -> Response {
-    match gateway.door.caller(request.headers()) {
+    match gateway.admitted(&request) {
         Ok(caller) if caller.is_admin() => next.run(request).await,
         Ok(_) => ApiError::NotAnAdmin.into_response(),
         Err(error) => error.into_response(),
+    }
+}
+
+impl Gateway {
+    /// Who sent a request, if it may come in.
+    fn admitted(&self, request: &Request) -> Result<Caller, ApiError> {
+        let caller = self.door.caller(request.headers())?;
+        let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+        // With a key a page had to be told it: no browser sends one by itself.
+        match caller.key.is_none() && changes && self.is_foreign_page(request.headers()) {
+            true => Err(ApiError::OriginForbidden),
+            false => Ok(caller),
+        }
+    }
+
+    /// A browser sends a request for a page that is neither ours nor one that may call. Any page could, of every server
+    /// that its visitor's machine can reach: a form needs nobody's leave.
+    fn is_foreign_page(&self, headers: &HeaderMap) -> bool {
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            return false;
+        };
+        let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+        let schemes = [&b"http://"[..], b"https://"].into_iter();
+        let mut from = schemes.filter_map(|scheme| origin.as_bytes().strip_prefix(scheme));
+        !self.config.cors_origins.contains(origin) && !from.any(|from| Some(from) == host)
     }
 }
 

@@ -46,6 +46,10 @@ pub(crate) enum ApiError {
     Signed(#[from] SignedUrlError),
     #[error("this key is not an operator's")]
     NotAnAdmin,
+    #[error(
+        "pages of this origin may not change anything here: allow it with `server.cors_origins`, or make keys"
+    )]
+    OriginForbidden,
     #[error("this key does not allow the priority {0}")]
     PriorityForbidden(Priority),
     #[error(
@@ -161,6 +165,9 @@ impl ApiError {
             }
             Self::Signed(_) => Mapping::new(S::FORBIDDEN, "wrong_signature").param("signature"),
             Self::NotAnAdmin => Mapping::new(S::FORBIDDEN, "not_an_admin"),
+            Self::OriginForbidden => {
+                Mapping::new(S::FORBIDDEN, "origin_not_allowed").param("origin")
+            }
             Self::PriorityForbidden(_) => {
                 Mapping::new(S::FORBIDDEN, "priority_not_allowed").param("priority")
             }

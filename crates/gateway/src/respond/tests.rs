@@ -47,6 +47,7 @@ fn number(error: &ApiError) -> usize {
         E::Store(_) => 33,
         E::ContentMissing => 34,
         E::Internal(_) => 35,
+        E::OriginForbidden => 36,
     }
 }
 
@@ -156,6 +157,7 @@ fn errors() -> Vec<ApiError> {
         E::Signed(SignedUrlError::Wrong),
         E::Signed(SignedUrlError::Expired),
         E::NotAnAdmin,
+        E::OriginForbidden,
         E::PriorityForbidden(Priority::Interactive),
         E::TooFast(limited),
         E::UnfinishedJobs(1),
@@ -256,7 +258,7 @@ fn documented() -> BTreeSet<(u16, String)> {
 #[test]
 fn every_kind_of_error_is_looked_at() {
     let numbers: BTreeSet<usize> = errors().iter().map(number).collect();
-    assert!(numbers.iter().copied().eq(0..36), "{numbers:?}");
+    assert!(numbers.iter().copied().eq(0..37), "{numbers:?}");
     let rejections: BTreeSet<usize> = rejections().iter().map(number_of).collect();
     assert!(rejections.iter().copied().eq(0..15), "{rejections:?}");
 }
