@@ -47,6 +47,11 @@ pub(crate) async fn of_video(
         Some(_) => return Err(ApiError::UnknownVideo),
         None => return ended(&gateway, id, &caller, seen).await,
     };
+    // Who has more than there is has it from elsewhere, and would wait for ever.
+    let seen = match seen <= progress.borrow().sequence {
+        true => seen,
+        false => 0,
+    };
     let place = place(&gateway)?;
     let following = Following {
         state: gateway.pool.watch(),
@@ -106,7 +111,7 @@ async fn ended(
     seen: u64,
 ) -> Result<Response, ApiError> {
     let video = gateway.video(gateway.find(id, caller).await?);
-    if video.sequence <= seen && seen > 0 {
+    if video.sequence == seen && seen > 0 {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let event = of(&video, video.sequence);
