@@ -79,6 +79,11 @@ impl OutboundSettings {
             policy: self.policy(Hosts::Only(hosts)),
         }))
     }
+
+    /// Where ends of jobs may be told: to any host, as clients name it.
+    pub(crate) fn callback_policy(&self) -> UrlPolicy {
+        self.policy(Hosts::Any)
+    }
 }
 
 /// Who tells the ends of jobs.
@@ -101,7 +106,7 @@ pub(crate) fn courier(
         keys,
         server_secret,
         outbound: config.outbound.client()?,
-        policy: config.outbound.policy(Hosts::Any),
+        policy: config.outbound.callback_policy(),
         back_off: BACK_OFF.to_vec(),
         owed,
         registry,

@@ -114,6 +114,7 @@ pub(crate) fn run(config: &Config, source: Source) -> anyhow::Result<()> {
         ffmpeg,
         image_decoder: startup::image_decoder(),
         image_fetch: config.outbound.image_fetch()?,
+        callback_policy: config.outbound.callback_policy(),
         keys,
         registry,
         config: config.gateway(),

@@ -1,7 +1,8 @@
 //! Who asks, and what they may.
 //!
 //! With keys, a request is its key's: it sees and counts for that key's tenant. Without keys the server listens on
-//! loopback only, everybody sees everything, and the project that OpenAI's clients name is a label for fairness.
+//! loopback only, everybody sees everything, and the project that OpenAI's clients name is a label for fairness. Web
+//! pages that a browser on that machine shows are not everybody: see `browser`.
 
 use crate::browser::Names;
 use crate::config::GatewayConfig;

@@ -152,7 +152,9 @@ fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 async fn open_video(gateway: &Gateway, id: JobId, meta: &VideoMeta) -> Result<Content, ApiError> {
     let store = gateway.store.clone();
     let video = blocking(move || store.open_video(id)).await??;
-    let video = video.ok_or(ApiError::ContentMissing)?;
+    let Some(video) = video else {
+        return Err(missing(gateway, id).await);
+    };
     Ok(Content {
         id,
         variant: Variant::Video,
@@ -160,6 +162,15 @@ async fn open_video(gateway: &Gateway, id: JobId, meta: &VideoMeta) -> Result<Co
         bytes: video.bytes,
         sha256: meta.sha256.clone(),
     })
+}
+
+/// Why there is no file: its job has expired or was deleted since it was looked at, or something is wrong.
+async fn missing(gateway: &Gateway, id: JobId) -> ApiError {
+    match gateway.record(id).await {
+        Ok(record) if record.status == JobStatus::Completed => ApiError::ContentMissing,
+        Ok(record) => ApiError::NoContent(record.status),
+        Err(error) => error,
+    }
 }
 
 /// A still is made when it is asked for first.
@@ -172,7 +183,9 @@ async fn open_still(gateway: &Gateway, id: JobId, still: Still) -> Result<Conten
         }
     };
     let made = gateway.gallery.open(id, still, make).await?;
-    let made = made.ok_or(ApiError::ContentMissing)?;
+    let Some(made) = made else {
+        return Err(missing(gateway, id).await);
+    };
     Ok(Content {
         id,
         variant: still.variant(),

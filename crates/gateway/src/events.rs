@@ -46,6 +46,11 @@ pub(crate) async fn of_video(
         Some(_) => return Err(ApiError::UnknownVideo),
         None => return ended(&gateway, id, &caller, seen).await,
     };
+    // Who has more than there is has it from elsewhere, and would wait for ever.
+    let seen = match seen <= progress.borrow().sequence {
+        true => seen,
+        false => 0,
+    };
     let place = place(&gateway)?;
     let following = Following {
         state: gateway.pool.watch(),
@@ -105,7 +110,7 @@ async fn ended(
     seen: u64,
 ) -> Result<Response, ApiError> {
     let video = gateway.video(gateway.find(id, caller).await?);
-    if video.sequence <= seen && seen > 0 {
+    if video.sequence == seen && seen > 0 {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let event = of(&video, video.sequence);
@@ -136,7 +141,7 @@ impl Following {
                 }
                 self.seen = progress.sequence;
                 self.over = progress.status.is_terminal();
-                let video = shown(&self.gateway, &self.job, progress).await?;
+                let video = shown(&self.gateway, &self.job, progress).await.ok()??;
                 return Some((Ok(of(&video, video.sequence)), self));
             }
             tokio::select! {
@@ -177,7 +182,7 @@ impl All {
                     return None;
                 }
                 if self.caller.sees(&job.sharing.tenant)
-                    && let Some(video) = shown(&self.gateway, &job, progress).await
+                    && let Some(video) = shown(&self.gateway, &job, progress).await.ok()?
                 {
                     return Some((Ok(of(&video, number)), self));
                 }
@@ -209,13 +214,25 @@ async fn gone(state: &mut watch::Receiver<Arc<PoolState>>) {
     while state.changed().await.is_ok() {}
 }
 
-/// A job after a change; after its last one, as its row shows it. `None`: it has been deleted meanwhile.
-async fn shown(gateway: &Gateway, job: &Arc<Job>, progress: JobProgress) -> Option<VideoObject> {
+/// A job after a change; after its last one, as its row shows it. `None`: it has been deleted meanwhile. After an error
+/// the stream ends: its reader comes back with what it has, and misses nothing.
+async fn shown(
+    gateway: &Gateway,
+    job: &Arc<Job>,
+    progress: JobProgress,
+) -> Result<Option<VideoObject>, ApiError> {
     let found = match progress.status.is_terminal() {
         false => Found::Living(Arc::clone(job), progress),
-        true => Found::Stored(Box::new(gateway.record(job.id).await.ok()?)),
+        true => match gateway.record(job.id).await {
+            Ok(record) => Found::Stored(Box::new(record)),
+            Err(ApiError::UnknownVideo) => return Ok(None),
+            Err(error) => {
+                error.log();
+                return Err(error);
+            }
+        },
     };
-    Some(gateway.video(found))
+    Ok(Some(gateway.video(found)))
 }
 
 fn of(video: &VideoObject, id: u64) -> Event {

@@ -12,6 +12,7 @@ use reel_artifacts::{Gallery, Store};
 use reel_domain::{Job, JobId, JobStatus};
 use reel_journal::{JobRecord, ReadError, Reader};
 use reel_media::{Ffmpeg, ImageDecoder};
+use reel_outbound::UrlPolicy;
 use reel_pool::{Catalog, JobProgress, PoolHandle};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -34,6 +35,8 @@ pub struct Parts {
     pub image_decoder: ImageDecoder,
     /// How images are fetched that a request only names; `None`: not at all.
     pub image_fetch: Option<ImageFetch>,
+    /// Where ends of jobs may be told.
+    pub callback_policy: UrlPolicy,
     /// Who may ask.
     pub keys: Keys,
     /// Where metrics are collected, the gateway's own among them.
@@ -52,6 +55,7 @@ pub(crate) struct Gateway {
     pub(crate) ffmpeg: Ffmpeg,
     pub(crate) image_decoder: ImageDecoder,
     pub(crate) image_fetch: Option<ImageFetch>,
+    pub(crate) callback_policy: UrlPolicy,
     pub(crate) door: Door,
     pub(crate) registry: prometheus::Registry,
     pub(crate) config: GatewayConfig,
@@ -107,6 +111,7 @@ impl Gateway {
             ffmpeg: parts.ffmpeg,
             image_decoder: parts.image_decoder,
             image_fetch: parts.image_fetch,
+            callback_policy: parts.callback_policy,
             door: Door::new(parts.keys, &parts.config),
             registry: parts.registry,
             config: parts.config,

@@ -179,8 +179,8 @@ impl ApiError {
                 Mapping::new(S::FORBIDDEN, "address_expired").param("expires")
             }
             Self::Signed(_) => Mapping::new(S::FORBIDDEN, "wrong_signature").param("signature"),
-            Self::UnknownHost => Mapping::new(S::FORBIDDEN, "unknown_host"),
-            Self::ForeignOrigin => Mapping::new(S::FORBIDDEN, "foreign_origin"),
+            Self::UnknownHost => Mapping::new(S::FORBIDDEN, "unknown_host").param("host"),
+            Self::ForeignOrigin => Mapping::new(S::FORBIDDEN, "foreign_origin").param("origin"),
             Self::NotAnAdmin => Mapping::new(S::FORBIDDEN, "not_an_admin"),
             Self::PriorityForbidden(_) => {
                 Mapping::new(S::FORBIDDEN, "priority_not_allowed").param("priority")
@@ -230,7 +230,7 @@ impl ApiError {
     }
 
     /// What an operator has to know, beyond what the client is told.
-    fn log(&self) {
+    pub(crate) fn log(&self) {
         match self {
             Self::Journal(error) => tracing::error!(%error, "journal read failed"),
             Self::Image(ImageError::DecoderUnavailable { cause }) => {

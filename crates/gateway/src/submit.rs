@@ -120,6 +120,21 @@ impl<'a> Asked<'a> {
         })
     }
 
+    /// A URL that the server may not ask would never be told anything: better said now. A key's own is its maker's
+    /// affair, and refuses no job.
+    fn check_callback(&self, gateway: &Gateway, job: &Job) -> Result<(), Invalid> {
+        let Some(url) = &job.callback else {
+            return Ok(());
+        };
+        match gateway.callback_policy.check(url.as_str()) {
+            Err(error) if self.caller.callback().as_ref() != Some(url) => {
+                let message = format!("`callback_url` cannot be told anything: {error}");
+                Err(Invalid::value("callback_url", message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Hands the job to the pool. Returns the one that is durable: of two tries at the same moment, the first.
     pub(crate) async fn submit(
         self,
@@ -128,6 +143,7 @@ impl<'a> Asked<'a> {
         given: Vec<u8>,
     ) -> Result<JobId, ApiError> {
         self.caller.check(&job)?;
+        self.check_callback(gateway, &job)?;
         let id = job.id;
         let submission = Submission {
             job,

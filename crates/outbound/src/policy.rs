@@ -130,6 +130,14 @@ impl Target {
 }
 
 impl UrlPolicy {
+    /// Whether a URL may be asked, as far as can be told before its host's addresses are known.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub fn check(&self, url: &str) -> Result<(), FetchError> {
+        self.admit(url).map(drop)
+    }
+
     /// The URL in its parts, each of which is allowed.
     pub(crate) fn admit(&self, text: &str) -> Result<Target, FetchError> {
         if text.len() > URL_BYTES_MAX {

@@ -21,6 +21,8 @@ pub(crate) struct Live {
     pub(crate) encoding: Option<Instant>,
     /// How long it would take in all, as it seemed when it was accepted, in milliseconds.
     pub(crate) estimated_ms: Option<f64>,
+    /// Its last change has its number, and is being stored.
+    ending: bool,
     progress: JobProgress,
     submitted: Option<Answer<Rejection>>,
     cancelled: Vec<Answer<CancelError>>,
@@ -61,6 +63,7 @@ impl Jobs {
                 accepted: now,
                 encoding: None,
                 estimated_ms: None,
+                ending: false,
                 progress,
                 submitted,
                 cancelled: Vec::new(),
@@ -104,9 +107,9 @@ impl Jobs {
         }
     }
 
-    /// Changes what is published of a job.
+    /// Changes what is published of a job that is not ending.
     pub(crate) fn change(&mut self, id: JobId, change: impl FnOnce(&mut JobProgress)) {
-        if let Some(live) = self.living.get_mut(&id) {
+        if let Some(live) = self.living.get_mut(&id).filter(|live| !live.ending) {
             change(&mut live.progress);
             self.sequence += 1;
             live.progress.sequence = self.sequence;
@@ -132,6 +135,7 @@ impl Jobs {
     pub(crate) fn last_sequence(&mut self, id: JobId) -> u64 {
         self.sequence += 1;
         if let Some(live) = self.living.get_mut(&id) {
+            live.ending = true;
             live.progress.sequence = self.sequence;
         }
         self.sequence
@@ -175,5 +179,55 @@ impl Jobs {
                 self.change(id, |progress| progress.queue_position = Some(position));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reel_domain::{
+        BundleKey, Fps, Guidance, Mode, Prompt, Sampling, Seed, Shape, Sharing, Steps,
+    };
+
+    fn job() -> Job {
+        Job {
+            id: JobId::from_bytes([1; 16]),
+            bundle: BundleKey {
+                model: "tiny".parse().unwrap(),
+                shape: Shape::new(64, 64, 17).unwrap(),
+            },
+            mode: Mode::T2v,
+            conditioning_frames: 0,
+            sampling: Sampling {
+                prompt: Prompt::new("a".into()).unwrap(),
+                negative_prompt: Prompt::optional(String::new()).unwrap(),
+                seed: Seed::new(1).unwrap(),
+                steps: Steps::new(20).unwrap(),
+                guidance: Guidance::new(1.0).unwrap(),
+                fps: Fps::new(8).unwrap(),
+            },
+            sharing: Sharing::default(),
+            origin: None,
+            callback: None,
+            trace: None,
+            created_at_ms: 0,
+        }
+    }
+
+    #[test]
+    fn nothing_changes_of_a_job_between_its_last_number_and_its_end() {
+        let board = Arc::new(JobBoard::new(0));
+        let mut jobs = Jobs::new(Arc::clone(&board), 0);
+        let id = job().id;
+        jobs.insert(job(), None, Instant::now());
+        jobs.stored(id, None, |_, _| None);
+        let (_, watcher) = board.watch(id).unwrap();
+        let last = jobs.last_sequence(id);
+        // A worker's last words, say.
+        jobs.change(id, |progress| progress.step = 20);
+        assert!(watcher.borrow().sequence < last);
+        jobs.ended(id, JobStatus::Completed).unwrap();
+        let seen = watcher.borrow();
+        assert_eq!((seen.sequence, seen.status), (last, JobStatus::Completed));
     }
 }

@@ -140,6 +140,8 @@ impl Supervisor {
     fn order(&mut self, order: PoolOrder, now: Instant) {
         tracing::info!(?order, "an operator orders");
         let order = match order {
+            // Only a second signal hurries: whoever sends an order again may just not have heard that it was taken.
+            PoolOrder::Drain if self.scheduler.is_draining() => return,
             PoolOrder::Drain => return self.shut_down(now),
             PoolOrder::Cordon(device) => Order::Cordon(device),
             PoolOrder::Uncordon(device) => Order::Uncordon(device),

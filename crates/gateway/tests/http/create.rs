@@ -328,3 +328,23 @@ async fn a_body_that_breaks_off_is_refused() {
         .await;
     answer.error(400, "body_broken");
 }
+
+#[tokio::test]
+async fn a_callback_that_the_server_may_not_make_is_refused_at_once() {
+    let server = Server::new();
+    for url in [
+        "http://hooks.example.com/",
+        "https://user:password@hooks.example.com/",
+        "https://hooks.example.com:22/",
+        "ftp://hooks.example.com/",
+        "https://",
+        "hooks",
+    ] {
+        let body = json!({"prompt": "a", "callback_url": url});
+        let error = server.create(&body).await.error(400, "invalid_value");
+        assert_eq!(error["param"], "callback_url", "{url}");
+    }
+    assert!(server.pool.submissions.lock().unwrap().is_empty());
+    let body = json!({"prompt": "a", "callback_url": "https://hooks.example.com/a?b"});
+    assert_eq!(server.create(&body).await.status, 200);
+}

@@ -330,3 +330,35 @@ async fn more_streams_than_allowed_are_told_to_come_back() {
     next.next().await.unwrap();
     drop(one);
 }
+
+#[tokio::test]
+async fn a_number_that_a_job_never_had_hides_nothing_of_it() {
+    let server = Server::new();
+    let id = server.job().await;
+    let path = format!("/v1/videos/{id}/events");
+    let last = [("last-event-id", "1000000")];
+    let mut events = Events::open(&server, &path, &last).await;
+    assert_eq!(events.next().await.unwrap().name, "video.queued");
+    server.pool.fail(id).await;
+    assert_eq!(events.next().await.unwrap().name, "video.failed");
+    let mut events = Events::open(&server, &path, &last).await;
+    assert_eq!(events.next().await.unwrap().name, "video.failed");
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_show_an_end_leaves_it_to_the_next() {
+    let server = Server::new();
+    let id = server.job().await;
+    let mut events = of(&server, id).await;
+    let mut all = all(&server, "1").await;
+    events.next().await.unwrap();
+    let (job, _) = server.pool.board.get(id).unwrap();
+    let journal = server.directory.path().join("journal.sqlite");
+    std::fs::remove_file(journal).unwrap();
+    let end = reel_pool::JobProgress {
+        sequence: 9,
+        ..progress(JobStatus::Failed, 0)
+    };
+    server.pool.show(&job, end);
+    assert_eq!((events.next().await, all.next().await), (None, None));
+}

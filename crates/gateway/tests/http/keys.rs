@@ -377,3 +377,13 @@ async fn a_stream_of_events_ends_with_the_key_that_opened_it() {
     server.pool.change(id, progress(JobStatus::InProgress, 1));
     assert_eq!(events.next().await, None);
 }
+
+#[tokio::test]
+async fn a_keys_callback_that_the_server_may_not_make_refuses_no_job() {
+    let setup = Setup::new();
+    let key = setup.key("a", |new| {
+        new.callback_url = Some("http://hooks.example.com/".into());
+    });
+    let server = setup.start();
+    job(&server, &key).await;
+}

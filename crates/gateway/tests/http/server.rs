@@ -11,6 +11,7 @@ use reel_gateway::{GatewayConfig, ImageFetch, Keys, Parts, routers};
 use reel_journal::Journal;
 use reel_keys::{KeyFile, NewKey, SharedKeyRing, UrlSigner};
 use reel_media::{Ffmpeg, ImageDecoder};
+use reel_outbound::{Hosts, Schemes, UrlPolicy};
 use reel_pool::{
     BundleState, Catalog, Defaults, Estimates, JobBoard, ModelEntry, ModelState, PoolHandle,
     PoolState,
@@ -121,6 +122,12 @@ impl Server {
             ffmpeg: Ffmpeg::locate(None).unwrap(),
             image_decoder,
             image_fetch,
+            callback_policy: UrlPolicy {
+                schemes: Schemes::Https,
+                hosts: Hosts::Any,
+                ports: Vec::new(),
+                private_addresses: false,
+            },
             registry: prometheus::Registry::new(),
             config,
         });

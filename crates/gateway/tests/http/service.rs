@@ -238,3 +238,48 @@ async fn a_trace_is_kept_if_it_can_be_read() {
         assert_eq!(trace.map(reel_domain::TraceParent::as_str), kept);
     }
 }
+
+#[tokio::test]
+async fn a_strangers_page_cannot_make_its_visitors_browser_change_anything() {
+    let server = Server::with(GatewayConfig {
+        cors_origins: vec![HeaderValue::from_static(ORIGIN)],
+        ..GatewayConfig::default()
+    });
+    let id = server.job().await;
+    let send = async |method: Method, path: &str, origin: &str| {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "127.0.0.1:8000")
+            .header("origin", origin);
+        // What a form can send without asking anybody.
+        let (content_type, body) = crate::server::form(&[("prompt", "a")], None);
+        let (content_type, body) = match path {
+            "/v1/videos" => (content_type, body),
+            _ => ("text/plain".into(), Vec::new()),
+        };
+        let request = request.header("content-type", content_type);
+        server.send(request.body(body.into()).unwrap()).await
+    };
+    let cancel = format!("/v1/videos/{id}/cancel");
+    let delete = format!("/v1/videos/{id}");
+    for origin in ["https://evil.example.com", "null", "http://127.0.0.1:8001"] {
+        for (method, path) in [
+            (Method::POST, "/v1/videos"),
+            (Method::POST, "/v1/pool/drain"),
+            (Method::POST, cancel.as_str()),
+            (Method::DELETE, delete.as_str()),
+        ] {
+            let answer = send(method, path, origin).await;
+            answer.error(403, "foreign_origin");
+        }
+    }
+    assert_eq!(server.pool.submissions.lock().unwrap().len(), 1);
+    assert!(server.pool.cancelled.lock().unwrap().is_empty());
+    assert!(server.pool.orders.lock().unwrap().is_empty());
+    // Its own pages, and those that it was told of, may.
+    for origin in ["http://127.0.0.1:8000", ORIGIN] {
+        let answer = send(Method::POST, "/v1/videos", origin).await;
+        assert_eq!(answer.status, 200, "{origin}");
+    }
+}

@@ -147,8 +147,8 @@ impl Pool {
             let baked = BakedBundle {
                 id: bundle_id.into(),
                 dir: dir.join(shape).join(bundle_id),
-                modes: vec![Mode::T2v, Mode::I2v],
-                extend_frames: None,
+                modes: vec![Mode::T2v, Mode::I2v, Mode::Extend],
+                extend_frames: Some(1),
                 weights_bytes: 0,
             };
             pool.control
