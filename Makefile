@@ -55,7 +55,7 @@ python-test:
 	$(PYTHON) -m pytest -q python/tests
 
 e2e:
-	.ci/setup
+	.ci/setup test
 	cargo build --locked --package reel-bin --package reel-worker-bin
 	$(PYTHON) -m pytest -q tests/e2e
 

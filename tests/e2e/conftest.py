@@ -51,14 +51,15 @@ class Server:
     arguments: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     wrapper: tuple[str, ...] = ()
+    key: str = ""
     process: subprocess.Popen | None = None
     base: str = field(default="")
 
     def start(self) -> None:
         """Starts the server in an all but empty environment, and waits for its port."""
         command = [
-            *self.wrapper, PROGRAMS / "reel", "serve", "--listen", "127.0.0.1:0", "--data-dir", self.data,
-            "--cache-dir", CACHE, "--model", self.model, *self.arguments,
+            *self.wrapper, PROGRAMS / "reel", "serve", "--listen", "127.0.0.1:0",
+            "--data-dir", self.data, "--cache-dir", CACHE, "--model", self.model, *self.arguments,
         ]  # fmt: skip
         before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
@@ -93,6 +94,8 @@ class Server:
         """One request; an error status is an answer too."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"content-type": "application/json"} if data else {}
+        if self.key:
+            headers["authorization"] = f"Bearer {self.key}"
         request = urllib.request.Request(self.base + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:

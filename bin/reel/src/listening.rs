@@ -71,6 +71,7 @@ impl Server {
             public_url: self.public_url.clone(),
             // They were read once already, when the file was.
             cors_origins: self.origins().unwrap_or_default(),
+            event_streams_max: (self.connections_max / 2).max(1),
             serve: ServeLimits {
                 connections_max: self.connections_max,
                 ..ServeLimits::default()

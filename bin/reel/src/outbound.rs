@@ -7,7 +7,7 @@ use reel_gateway::ImageFetch;
 use reel_journal::{Journal, Reader};
 use reel_keys::{SharedKeyRing, server_webhook_secret};
 use reel_outbound::{HostPattern, Hosts, Outbound, Schemes, UrlPolicy};
-use reel_webhooks::{Courier, Parts};
+use reel_webhooks::{BACK_OFF, Courier, Parts};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -102,6 +102,7 @@ pub(crate) fn courier(
         server_secret,
         outbound: config.outbound.client()?,
         policy: config.outbound.policy(Hosts::Any),
+        back_off: BACK_OFF.to_vec(),
         owed,
         registry,
     })?)

@@ -24,6 +24,12 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    /// There is no such file.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
     /// The disk (or the quota) is full.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {

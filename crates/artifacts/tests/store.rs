@@ -106,7 +106,7 @@ fn given_frames_come_back() {
     let (store, _directory) = store();
     store.put_given(ID, b"rgbrgb").unwrap();
     assert_eq!(store.given(ID).unwrap(), b"rgbrgb");
-    assert!(store.given(OTHER).is_err());
+    assert!(store.given(OTHER).unwrap_err().is_missing());
 }
 
 #[test]

@@ -76,6 +76,18 @@ impl Caller {
         }
     }
 
+    /// Whether this is (still) who it was when the request came.
+    fn holds(&self, ring: &KeyRing) -> bool {
+        match &self.key {
+            None => ring.is_empty(),
+            Some(key) => ring.get(&key.id).is_some_and(|now| {
+                now.sha256 == key.sha256
+                    && now.tenant == key.tenant
+                    && now.refusal(now_ms()).is_none()
+            }),
+        }
+    }
+
     fn is_admin(&self) -> bool {
         self.key.as_ref().is_none_or(|key| key.admin)
     }
@@ -169,6 +181,11 @@ impl Door {
         })
     }
 
+    /// Whether a caller may go on with what was begun: its key may have been revoked or have ended since.
+    pub(crate) fn still_admits(&self, caller: &Caller) -> bool {
+        caller.holds(&self.keys.ring.ring(Instant::now()))
+    }
+
     /// Counts a request for a video against the limits of its key, unless it has become a job before (`known`) and is
     /// counted as that. For a moment a job may count twice, as arriving and as living: the limit is never exceeded.
     pub(crate) fn arrive(
@@ -194,6 +211,17 @@ impl Door {
             tenant: caller.tenant.clone(),
             arriving: Arc::clone(&self.arriving),
         })
+    }
+
+    /// Counts a request that has arrived as one that was known, and is not.
+    pub(crate) fn check_again(&self, caller: &Caller, pool: &PoolHandle) -> Result<(), ApiError> {
+        let arriving = lock(&self.arriving);
+        let here = arriving.get(&caller.tenant).copied().unwrap_or(0);
+        match &caller.key {
+            // It is one of those itself.
+            Some(key) => self.check_limits(key, here.saturating_sub(1), pool),
+            None => Ok(()),
+        }
     }
 
     fn check_limits(&self, key: &Key, here: usize, pool: &PoolHandle) -> Result<(), ApiError> {

@@ -28,6 +28,11 @@ pub struct GatewayConfig {
     pub cors_origins: Vec<HeaderValue>,
     /// Images that are decoded at the same time; more wait.
     pub image_decodes_at_once_max: usize,
+    /// Images that are fetched at the same time, each from a host that may take its time; more are shed with 503.
+    pub image_fetches_at_once_max: usize,
+    /// Streams of events that are open at the same time; more are shed with 503. Each holds a connection for as long as
+    /// its reader likes, of [`ServeLimits::connections_max`].
+    pub event_streams_max: usize,
     /// What a connection may do.
     pub serve: ServeLimits,
 }
@@ -45,6 +50,8 @@ impl Default for GatewayConfig {
             public_url: None,
             cors_origins: Vec::new(),
             image_decodes_at_once_max: 2,
+            image_fetches_at_once_max: 16,
+            event_streams_max: 512,
             serve: ServeLimits::default(),
         }
     }

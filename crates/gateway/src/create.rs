@@ -10,7 +10,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use reel_api::{CreateVideo, ExtendVideo, IMAGE_FIELD, ImageSource, Invalid, RemixVideo};
-use reel_domain::{Job, JobId, JobStatus, Shape};
+use reel_domain::{Job, JobId, JobStatus, Rejection, Shape};
 use std::sync::Arc;
 
 /// `POST /v1/videos`: answers when the job is durable.
@@ -61,7 +61,14 @@ async fn extension(gateway: &Gateway, asked: Asked<'_>) -> Result<JobId, ApiErro
     let job = request.into_job(job, &shapes, asked.stamp(false)?)?;
     let (count, shape) = (job.conditioning_frames, job.bundle.shape);
     let path = gateway.store.video_path(video);
-    let given = gateway.ffmpeg.last_frames(&path, count, shape).await?;
+    let given = match gateway.ffmpeg.last_frames(&path, count, shape).await {
+        Ok(given) => given,
+        // It has expired or was deleted since it was found.
+        Err(_) if !tokio::fs::try_exists(&path).await.unwrap_or(true) => {
+            return Err(Rejection::SourceGone { id: video }.into());
+        }
+        Err(error) => return Err(error.into()),
+    };
     asked.submit(gateway, job, given).await
 }
 
@@ -116,15 +123,16 @@ fn image(file: Option<Bytes>, named: Option<ImageSource>) -> Result<Option<Image
 
 /// The first frame of a job.
 async fn decode(gateway: &Gateway, image: ImageSource, shape: Shape) -> Result<Vec<u8>, ApiError> {
+    let image = match image {
+        ImageSource::Bytes(bytes) => bytes,
+        ImageSource::Url(url) => fetch::image(gateway, url).await?,
+    };
+    // Every decoder ends within its deadline, and those who wait for one are no more than `creates`.
     let _place = gateway
         .image_decodes
         .acquire()
         .await
         .map_err(|_| ApiError::Shed)?;
-    let image = match image {
-        ImageSource::Bytes(bytes) => bytes,
-        ImageSource::Url(url) => fetch::image(gateway, url).await?,
-    };
     Ok(gateway.image_decoder.decode(image, shape).await?)
 }
 
@@ -135,5 +143,8 @@ async fn given_again(gateway: &Gateway, source: &Found, job: &Job) -> Result<Vec
     }
     let (store, id) = (gateway.store.clone(), source.job().id);
     let given = blocking(move || store.given(id)).await?;
-    given.map_err(|_| ApiError::SourceGone)
+    given.map_err(|error| match error.is_missing() {
+        true => ApiError::SourceGone,
+        false => error.into(),
+    })
 }

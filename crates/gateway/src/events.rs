@@ -2,7 +2,8 @@
 //!
 //! Nothing is queued for a reader: one who is slow gets the latest state of a job and not each one before it, and of
 //! all jobs the changes that are still kept, with a word about what was missed. One who does not read at all loses the
-//! connection when it has been stuck for [`ServeLimits::write_stall_deadline`](crate::ServeLimits).
+//! connection when it has been stuck for [`ServeLimits::write_stall_deadline`](crate::ServeLimits). A key that is
+//! revoked or ends takes its streams with it: nothing more is told to them.
 
 use crate::caller::Caller;
 use crate::gateway::{Found, Gateway};
@@ -21,7 +22,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 /// Between two comments that keep proxies from closing a quiet stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -45,13 +46,16 @@ pub(crate) async fn of_video(
         Some(_) => return Err(ApiError::UnknownVideo),
         None => return ended(&gateway, id, &caller, seen).await,
     };
+    let place = place(&gateway)?;
     let following = Following {
         state: gateway.pool.watch(),
         gateway,
+        caller,
         job,
         progress,
         seen,
         over: false,
+        _place: place,
     };
     Ok(respond(stream::unfold(following, Following::next)))
 }
@@ -64,6 +68,7 @@ pub(crate) async fn of_all(
 ) -> Result<Response, ApiError> {
     let newest = gateway.pool.board().newest();
     let seen = last_event_id(&headers)?.unwrap_or(*newest.borrow());
+    let place = place(&gateway)?;
     let all = All {
         state: gateway.pool.watch(),
         gateway,
@@ -71,8 +76,15 @@ pub(crate) async fn of_all(
         newest,
         seen,
         ready: VecDeque::new(),
+        _place: place,
     };
     Ok(respond(stream::unfold(all, All::next)))
+}
+
+/// One of the streams that may be open at once.
+fn place(gateway: &Gateway) -> Result<OwnedSemaphorePermit, ApiError> {
+    let streams = Arc::clone(&gateway.event_streams);
+    streams.try_acquire_owned().map_err(|_| ApiError::Shed)
 }
 
 fn respond(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
@@ -103,6 +115,7 @@ async fn ended(
 /// One reader of one job.
 struct Following {
     gateway: Arc<Gateway>,
+    caller: Caller,
     job: Arc<Job>,
     progress: watch::Receiver<JobProgress>,
     /// Closes with the supervisor.
@@ -110,6 +123,7 @@ struct Following {
     /// The number of the last change that the reader has.
     seen: u64,
     over: bool,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Following {
@@ -117,12 +131,17 @@ impl Following {
         while !self.over {
             let progress = self.progress.borrow_and_update().clone();
             if progress.sequence > self.seen {
+                if !self.gateway.door.still_admits(&self.caller) {
+                    return None;
+                }
                 self.seen = progress.sequence;
                 self.over = progress.status.is_terminal();
                 let video = shown(&self.gateway, &self.job, progress).await?;
                 return Some((Ok(of(&video, video.sequence)), self));
             }
             tokio::select! {
+                // What has happened is told before the end of everything.
+                biased;
                 changed = self.progress.changed() => changed.ok()?,
                 () = gone(&mut self.state) => return None,
             }
@@ -141,6 +160,7 @@ struct All {
     /// The number of the last change that was looked at.
     seen: u64,
     ready: VecDeque<Change>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl All {
@@ -153,6 +173,9 @@ impl All {
             }) = self.ready.pop_front()
             {
                 self.seen = number;
+                if !self.gateway.door.still_admits(&self.caller) {
+                    return None;
+                }
                 if self.caller.sees(&job.sharing.tenant)
                     && let Some(video) = shown(&self.gateway, &job, progress).await
                 {
@@ -167,6 +190,7 @@ impl All {
                 .changes_after(self.seen, CHANGES_AT_ONCE)
             {
                 Ok(changes) if changes.is_empty() => tokio::select! {
+                    biased;
                     changed = self.newest.changed() => changed.ok()?,
                     () = gone(&mut self.state) => return None,
                 },

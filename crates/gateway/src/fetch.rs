@@ -14,11 +14,15 @@ pub struct ImageFetch {
     pub policy: UrlPolicy,
 }
 
-/// The file at `url`. As many are fetched at once as images are decoded.
+/// The file at `url`.
 pub(crate) async fn image(gateway: &Gateway, url: String) -> Result<Vec<u8>, ApiError> {
     let Some(ImageFetch { outbound, policy }) = gateway.image_fetch.clone() else {
         return Err(ApiError::ImageUrlForbidden);
     };
+    let _place = gateway
+        .image_fetches
+        .try_acquire()
+        .map_err(|_| ApiError::Shed)?;
     let fetched = blocking(move || outbound.fetch(&policy, &url, IMAGE_BYTES_MAX)).await?;
     Ok(fetched?.into())
 }

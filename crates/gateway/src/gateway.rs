@@ -5,6 +5,7 @@ use crate::config::GatewayConfig;
 use crate::fetch::ImageFetch;
 use crate::metrics::HttpMetrics;
 use crate::respond::ApiError;
+use crate::tries::Tries;
 use crate::{content, view};
 use reel_api::VideoObject;
 use reel_artifacts::{Gallery, Store};
@@ -57,8 +58,11 @@ pub(crate) struct Gateway {
     pub(crate) metrics: HttpMetrics,
     pub(crate) creates: Semaphore,
     pub(crate) image_decodes: Semaphore,
+    pub(crate) image_fetches: Semaphore,
+    pub(crate) event_streams: Arc<Semaphore>,
     /// A shape could be served once.
     pub(crate) started: AtomicBool,
+    pub(crate) tries: Tries,
     reader: Reader,
 }
 
@@ -91,7 +95,10 @@ impl Gateway {
             metrics: HttpMetrics::register(&parts.registry),
             creates: Semaphore::new(parts.config.creates_at_once_max),
             image_decodes: Semaphore::new(parts.config.image_decodes_at_once_max),
+            event_streams: Arc::new(Semaphore::new(parts.config.event_streams_max)),
+            image_fetches: Semaphore::new(parts.config.image_fetches_at_once_max),
             started: AtomicBool::new(false),
+            tries: Tries::default(),
             pool: parts.pool,
             catalog: parts.catalog,
             reader: parts.reader,

@@ -2,7 +2,7 @@
 
 use crate::config::GatewayConfig;
 use crate::respond::ApiError;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
@@ -79,6 +79,10 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
 }
 
 async fn read_body(body: Body, max: usize, deadline: Duration) -> Result<Bytes, ApiError> {
+    // What says that it is too large need not be sent first.
+    if body.size_hint().lower() > max as u64 {
+        return Err(ApiError::BodyTooLarge(max));
+    }
     match tokio::time::timeout(deadline, axum::body::to_bytes(body, max)).await {
         Err(_) => Err(ApiError::BodyLate(deadline)),
         Ok(Err(error)) if is_too_large(&error) => Err(ApiError::BodyTooLarge(max)),

@@ -20,6 +20,7 @@ mod fetch;
 mod gateway;
 mod health;
 mod intake;
+mod leftover;
 mod metrics;
 mod models;
 mod operate;
@@ -29,6 +30,7 @@ mod router;
 mod serve;
 mod submit;
 mod sync;
+mod tries;
 mod videos;
 mod view;
 

@@ -18,6 +18,9 @@ const RETRY_NOT_SERVING: Duration = Duration::from_secs(10);
 /// When to come back after a moment of overload.
 const RETRY_OVERLOADED: Duration = Duration::from_secs(1);
 
+/// Where OpenAI's SDKs look whether to ask again. Left to themselves they do after every 409 and everything from 500 on.
+const SHOULD_RETRY: &str = "x-should-retry";
+
 /// Everything that can go wrong with a request. The `Display` text is for the client: it never holds paths, and
 /// nothing of the client's text but what [`Invalid`] quotes.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +142,13 @@ impl Mapping {
     fn param(mut self, param: &str) -> Self {
         self.param = Some(param.into());
         self
+    }
+
+    /// To ask again changes nothing, or makes another video. What went wrong inside may go right the next time.
+    fn is_final(&self) -> bool {
+        let server =
+            self.status.is_server_error() && self.status != StatusCode::INTERNAL_SERVER_ERROR;
+        self.retry_after.is_none() && (server || self.status == StatusCode::CONFLICT)
     }
 }
 
@@ -326,6 +336,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.log();
         let mapping = self.mapping();
+        let is_final = mapping.is_final();
         let body = ErrorBody {
             error: ErrorObject {
                 message: message(&self),
@@ -339,6 +350,9 @@ impl IntoResponse for ApiError {
         if let Some(delay) = mapping.retry_after {
             let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if is_final {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         if mapping.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -361,3 +375,6 @@ fn kind(status: StatusCode) -> &'static str {
         _ => "invalid_request_error",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,10 @@
 use crate::caller::{identify, identify_admin};
 use crate::gateway::{Gateway, Parts};
 use crate::respond::ApiError;
-use crate::{content, create, docs, events, health, metrics, models, operate, videos};
+use crate::{content, create, docs, events, health, leftover, metrics, models, operate, videos};
 use axum::Router;
 use axum::http::Method;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use std::sync::Arc;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
@@ -104,6 +104,8 @@ fn finish(router: Router<Arc<Gateway>>, gateway: &Arc<Gateway>) -> Router<Arc<Ga
         .fallback(async || ApiError::UnknownRoute)
         .method_not_allowed_fallback(async || ApiError::WrongMethod)
         .layer(from_fn_with_state(Arc::clone(gateway), metrics::observe))
+        .layer(from_fn(leftover::forget))
+        .with_state(Arc::clone(gateway))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -19,6 +20,10 @@ type Stream = Pin<Box<TimeoutStream<TcpStream>>>;
 
 /// Pause after a failed accept, which mostly means that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes that wait in the kernel before they are sent. It would take megabytes, and then nothing for as long as it takes
+/// to send a third of them: somebody who reads slowly would look like somebody who does not read at all.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// Serves `router` on `listener` under the default [`ServeLimits`] until `shutdown` is ready.
 ///
@@ -88,6 +93,8 @@ async fn accept(listener: &TcpListener) -> Option<TcpStream> {
         Ok((stream, _)) => {
             // Small answers should not wait for the acknowledgement of earlier ones.
             let _ = stream.set_nodelay(true);
+            // Without it these still work, and slow readers need more of their deadline.
+            let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
             Some(stream)
         }
         Err(error) => {

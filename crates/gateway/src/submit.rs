@@ -4,6 +4,7 @@ use crate::caller::{Arrival, Caller, now_ms};
 use crate::gateway::Gateway;
 use crate::intake::{self, Upload};
 use crate::respond::ApiError;
+use crate::tries;
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use reel_api::{IMAGE_FIELD, Invalid, Stamp};
@@ -11,10 +12,11 @@ use reel_domain::client::IdempotencyKeyError;
 use reel_domain::{Idempotency, IdempotencyKey, Job, JobId, Rejection, Seed, TraceParent};
 use reel_pool::Submission;
 use sha2::{Digest, Sha256};
+use std::time::Instant;
 use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
-/// What makes two requests one: OpenAI's SDKs send it with every try of a POST.
+/// What makes two requests one.
 const KEY_HEADER: &str = "idempotency-key";
 /// W3C Trace Context.
 const TRACE_HEADER: &str = "traceparent";
@@ -42,17 +44,28 @@ impl<'a> Asked<'a> {
     ) -> Result<Self, ApiError> {
         let place = gateway.creates.try_acquire().map_err(|_| ApiError::Shed)?;
         let key = idempotency_key(request.headers())?;
-        let known = known(gateway, &caller, key.as_ref()).await?;
-        let arrival = gateway
-            .door
-            .arrive(&caller, &gateway.pool, known.is_some())?;
+        let count = tries::count(request.headers()).filter(|_| key.is_none());
+        let mut known = known(gateway, &caller, key.as_ref()).await?;
+        // Whether a later try is known tells only its body.
+        let may_be_known = known.is_some() || count.is_some_and(|count| count > 0);
+        let arrival = gateway.door.arrive(&caller, &gateway.pool, may_be_known)?;
         let trace = trace(request.headers());
         let path = request.uri().path().to_owned();
         let upload = intake::read(request, &gateway.config).await?;
-        let idempotency = key.map(|key| Idempotency {
-            digest: digest(&path, &upload),
-            key,
-        });
+        let digest = digest(&path, &upload);
+        let key = match count {
+            Some(count) => {
+                let tries = &gateway.tries;
+                let key = tries.key(&caller.tenant, digest, count, Instant::now());
+                known = self::known(gateway, &caller, key.as_ref()).await?;
+                key
+            }
+            None => key,
+        };
+        if may_be_known && known.is_none() {
+            gateway.door.check_again(&caller, &gateway.pool)?;
+        }
+        let idempotency = key.map(|key| Idempotency { key, digest });
         Ok(Self {
             caller,
             upload,

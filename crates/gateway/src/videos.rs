@@ -10,7 +10,7 @@ use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use reel_api::{DeletedVideo, Invalid, ListVideos, SortOrder, VideoList, VideoObject, VideoStatus};
 use reel_domain::{JobId, JobStatus};
-use reel_journal::Order;
+use reel_journal::{JobRecord, Order};
 use reel_pool::CancelError;
 use std::sync::Arc;
 
@@ -57,17 +57,28 @@ pub(crate) async fn list(
     let page = gateway
         .read(move |reader| reader.list(only.as_ref(), after, limit, order))
         .await?;
-    let videos = page.records.into_iter().map(|record| {
-        let living = match record.status.is_terminal() {
-            true => None,
-            false => gateway.pool.board().get(record.job.id),
-        };
-        gateway.video(match living {
-            Some((job, progress)) => Found::Living(job, progress),
-            None => Found::Stored(Box::new(record)),
-        })
-    });
-    Ok(Json(VideoList::new(videos.collect(), page.has_more)))
+    let mut videos = Vec::with_capacity(page.records.len());
+    for record in page.records {
+        videos.extend(listed(&gateway, record, &caller).await?);
+    }
+    Ok(Json(VideoList::new(videos, page.has_more)))
+}
+
+/// A row as it is listed. One that was not terminal when it was read may be by now, and has left the board: it is read
+/// again, or its progress would go back to nothing for a moment. `None`: it has been deleted since.
+async fn listed(
+    gateway: &Gateway,
+    record: JobRecord,
+    caller: &Caller,
+) -> Result<Option<VideoObject>, ApiError> {
+    let found = match record.status.is_terminal() {
+        true => Found::Stored(Box::new(record)),
+        false => match gateway.find(record.job.id, caller).await {
+            Err(ApiError::UnknownVideo) => return Ok(None),
+            found => found?,
+        },
+    };
+    Ok(Some(gateway.video(found)))
 }
 
 /// `POST /v1/videos/{id}/cancel`: answers when the job's device is free of it. A job that was cancelled before is

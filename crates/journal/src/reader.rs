@@ -1,6 +1,6 @@
 //! Reading, beside the writer and never behind it.
 
-use crate::record::{COLUMNS, JobRecord, RowError};
+use crate::record::{COLUMNS, JobRecord, RowError, tenant};
 use crate::schema;
 use crate::statements;
 use reel_domain::{IdempotencyKey, JobId, TenantName};
@@ -47,10 +47,12 @@ pub struct Expiring {
 }
 
 /// The end of a job that somebody wants to be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Callback {
     /// Which job.
     pub id: JobId,
+    /// Whose.
+    pub tenant: TenantName,
     /// Tries that did not get through.
     pub tries: u32,
     /// When to try, in milliseconds since the Unix epoch.
@@ -203,25 +205,28 @@ impl Reader {
         Ok(found)
     }
 
-    /// The callbacks that are due first, at most `limit`.
+    /// Callbacks that are due at `now_ms`, at most `limit`: the first of each tenant, then the second of each, and so on.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn callbacks(&self, limit: usize) -> Result<Vec<Callback>, ReadError> {
+    pub fn callbacks(&self, now_ms: u64, limit: usize) -> Result<Vec<Callback>, ReadError> {
         let connection = self.take()?;
-        let rows = i64::try_from(limit).unwrap_or(i64::MAX);
-        let owed = connection
-            .prepare_cached("SELECT job_id, tries, due_ms FROM callbacks ORDER BY due_ms LIMIT ?1")?
-            .query_map([rows], |row| {
-                Ok(Callback {
-                    id: JobId::from_bytes(row.get(0)?),
-                    tries: row.get(1)?,
-                    due_ms: row.get::<_, i64>(2)?.unsigned_abs(),
-                })
-            })?
-            .collect::<Result<_, _>>()?;
+        let owed = due(&connection, now_ms, limit)?;
         self.give_back(connection);
         Ok(owed)
+    }
+
+    /// When the first callback is due that is not at `now_ms`.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn next_callback(&self, now_ms: u64) -> Result<Option<u64>, ReadError> {
+        let connection = self.take()?;
+        let next: Option<i64> = connection
+            .prepare_cached("SELECT min(due_ms) FROM callbacks WHERE due_ms > ?1")?
+            .query_row([signed(now_ms)], |row| row.get(0))?;
+        self.give_back(connection);
+        Ok(next.map(i64::unsigned_abs))
     }
 
     fn query(&self, sql: &str, parameters: impl Params) -> Result<Vec<JobRecord>, ReadError> {
@@ -264,4 +269,29 @@ fn select(
         records.push(JobRecord::from_row(row)?);
     }
     Ok(records)
+}
+
+fn due(connection: &Connection, now_ms: u64, limit: usize) -> Result<Vec<Callback>, ReadError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT job_id, tries, due_ms, tenant FROM (SELECT job_id, tries, due_ms, tenant, \
+         row_number() OVER (PARTITION BY tenant ORDER BY due_ms, job_id) AS turn \
+         FROM callbacks JOIN jobs ON jobs.id = job_id WHERE due_ms <= ?1) \
+         ORDER BY turn, due_ms, job_id LIMIT ?2",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rows = statement.query([signed(now_ms), limit])?;
+    let mut owed = Vec::new();
+    while let Some(row) = rows.next()? {
+        owed.push(Callback {
+            id: JobId::from_bytes(row.get(0)?),
+            tries: row.get(1)?,
+            due_ms: row.get::<_, i64>(2)?.unsigned_abs(),
+            tenant: tenant(row)?,
+        });
+    }
+    Ok(owed)
+}
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
 }

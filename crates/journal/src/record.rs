@@ -2,7 +2,7 @@
 
 use reel_domain::{
     BundleKey, Durations, Failure, Fps, Guidance, Job, JobId, JobStatus, Origin, Outcome, Prompt,
-    Sampling, Seed, Shape, Sharing, Steps,
+    Sampling, Seed, Shape, Sharing, Steps, TenantName,
 };
 use rusqlite::Row;
 use std::fmt::Display;
@@ -107,7 +107,7 @@ fn job(row: &Row<'_>) -> Result<Job, RowError> {
         conditioning_frames: number(row, "conditioning_frames")?,
         sampling: sampling(row)?,
         sharing: Sharing {
-            tenant: parsed(row, "tenant")?,
+            tenant: tenant(row)?,
             priority: parsed(row, "priority")?,
             alone: column(row, "alone")?,
             begin_by_ms: optional_number(row, "begin_by_ms")?,
@@ -117,6 +117,10 @@ fn job(row: &Row<'_>) -> Result<Job, RowError> {
         trace: optional(row, "trace")?,
         created_at_ms: number(row, "created_at_ms")?,
     })
+}
+
+pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantName, RowError> {
+    parsed(row, "tenant")
 }
 
 fn origin(row: &Row<'_>) -> Result<Option<Origin>, RowError> {

@@ -572,17 +572,42 @@ fn two_requests_of_one_key_in_one_commit_are_one_job() {
 fn a_callback_is_owed_from_the_end_until_it_is_settled() {
     let fixture = Fixture::new();
     let id = fixture.insert(1);
-    assert_eq!(fixture.reader.callbacks(9).unwrap(), []);
+    let owed = |now_ms| fixture.reader.callbacks(now_ms, 9).unwrap();
+    assert_eq!(owed(u64::MAX), []);
+    assert_eq!(fixture.reader.next_callback(0).unwrap(), None);
     fixture.finish(id, 1, completed()).unwrap();
     let fixture = fixture.restart();
-    let next = || fixture.reader.callbacks(9).unwrap().first().copied();
+    let next = || fixture.reader.callbacks(u64::MAX, 9).unwrap().pop();
     let owed = next().unwrap();
     assert_eq!((owed.id, owed.tries), (id, 0));
     wait(|done| fixture.journal.delay_callback(id, owed.due_ms + 5, done)).unwrap();
     let later = next().unwrap();
     assert_eq!((later.tries, later.due_ms), (1, owed.due_ms + 5));
+    let before = later.due_ms - 1;
+    assert_eq!(fixture.reader.callbacks(before, 9).unwrap(), []);
+    let due_ms = Some(later.due_ms);
+    assert_eq!(fixture.reader.next_callback(before).unwrap(), due_ms);
+    assert_eq!(fixture.reader.next_callback(later.due_ms).unwrap(), None);
     wait(|done| fixture.journal.settle_callback(id, done)).unwrap();
     assert_eq!(next(), None);
+}
+
+#[test]
+fn the_callbacks_of_tenants_take_turns() {
+    let fixture = Fixture::new();
+    let end = |number: u8, tenant: &str| {
+        let mut job = job(number);
+        job.sharing.tenant = tenant.parse().unwrap();
+        wait(|done| fixture.journal.insert(&job, done)).unwrap();
+        fixture.finish(job.id, 1, completed()).unwrap();
+    };
+    for number in 1..=5 {
+        end(number, "a");
+    }
+    end(6, "b");
+    let owed = fixture.reader.callbacks(u64::MAX, 3).unwrap();
+    let tenants: Vec<_> = owed.iter().map(|owed| owed.tenant.as_str()).collect();
+    assert_eq!(tenants, ["a", "b", "a"]);
 }
 
 #[test]

@@ -74,11 +74,11 @@ pub struct Change {
     pub progress: JobProgress,
 }
 
-/// Changes were missed: more happened than is kept.
+/// Changes were missed: more happened than is kept, or they were of another history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("changes were missed: the oldest that is kept is number {oldest}")]
+#[error("changes were missed: the oldest that there can be is number {oldest}")]
 pub struct Missed {
-    /// The number of the oldest change that is kept.
+    /// The number of the oldest change that is kept; if none is, of the next one.
     pub oldest: u64,
 }
 
@@ -157,13 +157,14 @@ impl JobBoard {
     /// The changes after the change number `after`, at most `limit`, oldest first.
     ///
     /// # Errors
-    /// When some of them are not kept any more.
+    /// When some of them are not kept any more, or `after` has not been yet: whoever waited for it would wait for ever.
     pub fn changes_after(&self, after: u64, limit: usize) -> Result<Vec<Change>, Missed> {
         let living = self.lock();
-        let oldest = match living.changes.front() {
-            Some(change) => change.number,
-            None => living.newest + 1,
-        };
+        let next = living.newest + 1;
+        if after >= next {
+            return Err(Missed { oldest: next });
+        }
+        let oldest = living.changes.front().map_or(next, |change| change.number);
         if oldest > after.saturating_add(1) {
             return Err(Missed { oldest });
         }
@@ -303,6 +304,7 @@ pub(crate) mod tests {
         };
         assert_eq!(numbers(100), Ok(vec![]));
         assert_eq!(numbers(7), Err(Missed { oldest: 101 }), "of an earlier run");
+        assert_eq!(numbers(101), Err(Missed { oldest: 101 }), "of no run");
         for sequence in 1..=5 {
             board.publish(&job(1), progress(sequence, JobStatus::Queued));
         }

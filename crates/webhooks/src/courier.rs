@@ -2,22 +2,33 @@
 
 use crate::message::{Message, secrets};
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
-use reel_domain::JobId;
+use reel_domain::{JobId, TenantName};
 use reel_journal::{Callback, JobRecord, Journal, ReadError, Reader};
 use reel_keys::SharedKeyRing;
 use reel_outbound::{FetchError, Outbound, Status, UrlPolicy, WebhookSecret};
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// Messages that are on their way at once: a receiver that takes its time does not keep the others waiting.
-pub const DELIVERIES_AT_ONCE_MAX: usize = 8;
-/// Pauses after the first try, the second, and so on, in seconds; after the last one nothing more is tried. A receiver
-/// that is down for a weekend gets its messages.
-pub const BACK_OFF: [u64; 10] = [
-    5, 30, 120, 600, 1_800, 7_200, 18_000, 36_000, 72_000, 86_400,
+/// Messages that are on their way at once.
+pub const DELIVERIES_AT_ONCE_MAX: usize = 16;
+/// Of these, messages of one tenant: one whose receivers take their time does not keep the others waiting.
+pub const DELIVERIES_OF_TENANT_MAX: usize = 4;
+/// Pauses after the first try, the second, and so on; after the last one there is one try more. A receiver that is down
+/// for a weekend gets its messages.
+pub const BACK_OFF: [Duration; 10] = [
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+    Duration::from_secs(600),
+    Duration::from_secs(1_800),
+    Duration::from_secs(7_200),
+    Duration::from_secs(18_000),
+    Duration::from_secs(36_000),
+    Duration::from_secs(72_000),
+    Duration::from_secs(86_400),
 ];
 /// Longest time between two looks at what is owed: what a clock that jumped makes due is found by then.
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -39,6 +50,8 @@ pub struct Parts {
     pub outbound: Outbound,
     /// Where it may be sent.
     pub policy: UrlPolicy,
+    /// Pauses between tries: [`BACK_OFF`].
+    pub back_off: Vec<Duration>,
     /// Told when something is owed.
     pub owed: Arc<Notify>,
     /// Where metrics are collected.
@@ -60,8 +73,44 @@ struct Shared {
     server_secret: WebhookSecret,
     outbound: Outbound,
     policy: UrlPolicy,
+    back_off: Vec<Duration>,
     metrics: Metrics,
-    under_way: Mutex<BTreeSet<JobId>>,
+    places: Mutex<Places>,
+}
+
+/// What is not to be taken up.
+#[derive(Debug, Default)]
+struct Places {
+    /// Callbacks that are being told, and whose they are.
+    under_way: BTreeMap<JobId, TenantName>,
+    /// Callbacks of which it could not be stored what came of them: without a pause they would be told again at once, and
+    /// again.
+    resting: BTreeMap<JobId, Instant>,
+}
+
+impl Places {
+    fn has_one_for(&self, callback: &Callback) -> bool {
+        let theirs = self.under_way.values();
+        let theirs = theirs.filter(|tenant| **tenant == callback.tenant);
+        self.under_way.len() < DELIVERIES_AT_ONCE_MAX
+            && theirs.count() < DELIVERIES_OF_TENANT_MAX
+            && !self.under_way.contains_key(&callback.id)
+            && !self.resting.contains_key(&callback.id)
+    }
+}
+
+/// A callback that is being told, until it is dropped.
+struct UnderWay<'a> {
+    shared: &'a Shared,
+    id: JobId,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut places = self.shared.places();
+        places.under_way.remove(&self.id);
+        self.shared.metrics.show(&places);
+    }
 }
 
 #[derive(Debug)]
@@ -107,7 +156,8 @@ impl Courier {
             server_secret: parts.server_secret,
             outbound: parts.outbound,
             policy: parts.policy,
-            under_way: Mutex::default(),
+            back_off: parts.back_off,
+            places: Mutex::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -152,32 +202,37 @@ impl Courier {
 
 impl Shared {
     fn take_due(&self) -> Result<(Vec<Callback>, Duration), ReadError> {
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let places = DELIVERIES_AT_ONCE_MAX - under_way.len();
-        // Those under way are among the first.
+        let (now, now_ms) = (Instant::now(), now_ms());
+        let mut places = self.places();
+        places.resting.retain(|_, until| *until > now);
+        let busy = places.under_way.len() + places.resting.len();
         let owed = self
             .reader
-            .callbacks(DELIVERIES_AT_ONCE_MAX + under_way.len())?;
-        let waiting = owed
-            .into_iter()
-            .filter(|owed| !under_way.contains(&owed.id));
-        let now_ms = now_ms();
-        let (due, later): (Vec<_>, Vec<_>) = waiting.partition(|owed| owed.due_ms <= now_ms);
-        let due: Vec<_> = due.into_iter().take(places).collect();
-        under_way.extend(due.iter().map(|callback| callback.id));
-        self.metrics.under_way.set(under_way.len() as i64);
-        let pause = later
-            .first()
-            .map(|next| Duration::from_millis(next.due_ms - now_ms));
-        Ok((due, pause.unwrap_or(LOOK_PAUSE_MAX).min(LOOK_PAUSE_MAX)))
+            .callbacks(now_ms, DELIVERIES_AT_ONCE_MAX + busy)?;
+        let next_ms = self.reader.next_callback(now_ms)?;
+        let mut due = Vec::new();
+        for callback in owed {
+            if places.has_one_for(&callback) {
+                places
+                    .under_way
+                    .insert(callback.id, callback.tenant.clone());
+                due.push(callback);
+            }
+        }
+        self.metrics.show(&places);
+        let next = next_ms.map(|next_ms| Duration::from_millis(next_ms - now_ms));
+        Ok((due, next.unwrap_or(LOOK_PAUSE_MAX).min(LOOK_PAUSE_MAX)))
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        // Every critical section leaves the maps whole.
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One try. Blocks no longer than a request may take, and until the journal has what came of it.
     fn deliver(&self, callback: Callback) {
         let Callback { id, tries, .. } = callback;
+        let _under_way = UnderWay { shared: self, id };
         let outcome = match self.reader.get(id) {
             Ok(Some(record)) => self.send(&record),
             Ok(None) => Outcome::Never,
@@ -186,30 +241,30 @@ impl Shared {
                 Outcome::Later
             }
         };
-        self.metrics.count(outcome);
-        let pause_s = BACK_OFF.get(tries as usize).copied();
-        let (told, tell) = std::sync::mpsc::channel();
-        let done = move |result| drop(told.send(result));
-        match (outcome, pause_s) {
-            (Outcome::Later, Some(pause_s)) => {
-                let due_ms = now_ms() + pause_s * 1_000;
-                self.journal.delay_callback(id, due_ms, done);
-            }
+        let pause = self.back_off.get(tries as usize).copied();
+        let outcome = match (outcome, pause) {
             (Outcome::Later, None) => {
                 tracing::error!(job = %id, tries, "a callback is given up");
-                self.journal.settle_callback(id, done);
+                Outcome::Never
+            }
+            (outcome, _) => outcome,
+        };
+        self.metrics.count(outcome);
+        let (told, tell) = std::sync::mpsc::channel();
+        let done = move |result| drop(told.send(result));
+        match (outcome, pause) {
+            (Outcome::Later, Some(pause)) => {
+                let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                let due_ms = now_ms().saturating_add(pause_ms);
+                self.journal.delay_callback(id, due_ms, done);
             }
             _ => self.journal.settle_callback(id, done),
         }
         if let Ok(Err(error)) = tell.recv() {
             tracing::error!(job = %id, %error, "what became of a callback could not be stored");
+            let until = Instant::now() + LOOK_PAUSE_MAX;
+            self.places().resting.insert(id, until);
         }
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        under_way.remove(&id);
-        self.metrics.under_way.set(under_way.len() as i64);
     }
 
     fn send(&self, record: &JobRecord) -> Outcome {
@@ -241,7 +296,9 @@ impl Shared {
 }
 
 fn refused(id: JobId, error: &FetchError) -> Outcome {
-    match error.may_pass() {
+    // A certificate that has run out is renewed one day.
+    let may_pass = error.may_pass() || matches!(error, FetchError::Tls { .. });
+    match may_pass {
         true => {
             tracing::warn!(job = %id, %error, "a callback did not get through; trying again");
             Outcome::Later
@@ -267,11 +324,17 @@ impl Metrics {
             )?,
         };
         for outcome in Outcome::ALL {
+            // Shown as 0 before the first.
             metrics.deliveries.with_label_values(&[outcome.as_str()]);
         }
         registry.register(Box::new(metrics.deliveries.clone()))?;
         registry.register(Box::new(metrics.under_way.clone()))?;
         Ok(metrics)
+    }
+
+    fn show(&self, places: &Places) {
+        let under_way = i64::try_from(places.under_way.len());
+        self.under_way.set(under_way.unwrap_or(i64::MAX));
     }
 
     fn count(&self, outcome: Outcome) {

@@ -12,5 +12,5 @@
 mod courier;
 mod message;
 
-pub use courier::{BACK_OFF, Courier, DELIVERIES_AT_ONCE_MAX, Parts};
+pub use courier::{BACK_OFF, Courier, DELIVERIES_AT_ONCE_MAX, DELIVERIES_OF_TENANT_MAX, Parts};
 pub use message::Message;

@@ -1,7 +1,9 @@
 use crate::server::Server;
 use axum::body::Body;
 use axum::http::Request;
-use reel_domain::JobId;
+use reel_domain::{Fps, JobId, Shape};
+use reel_media::{Clip, Ffmpeg};
+use std::io::Write;
 
 const VIDEO: &[u8] = b"0123456789";
 const DIGEST: &str = "\"84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882\"";
@@ -148,4 +150,112 @@ async fn an_expired_video_is_gone_and_says_so() {
         (&"failed".into(), &"expired".into())
     );
     assert_eq!(video["error"]["code"], "expired");
+}
+
+/// A completed job with a real video of a grey that grows.
+async fn filmed(server: &Server) -> JobId {
+    let shape: Shape = "64x64@17f".parse().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut frames = tempfile::tempfile().unwrap();
+    for frame in 0..shape.frames() {
+        let grey = u8::try_from(frame * 12).unwrap();
+        frames.write_all(&[grey].repeat(64 * 64 * 3)).unwrap();
+    }
+    let path = directory.path().join("video.mp4");
+    let clip = Clip::new(shape, Fps::new(8).unwrap());
+    let ffmpeg = Ffmpeg::locate(None).unwrap();
+    ffmpeg.encode(frames, clip, &path).await.unwrap();
+    let id = server.job().await;
+    let video = std::fs::read(&path).unwrap();
+    server.pool.complete(id, &video).await;
+    id
+}
+
+#[tokio::test]
+async fn pictures_of_a_video_are_served_as_the_video_is() {
+    let server = Server::new();
+    let id = filmed(&server).await;
+    for (variant, content_type, begin) in [
+        ("thumbnail", "image/webp", &b"RIFF"[..]),
+        ("spritesheet", "image/jpeg", b"\xff\xd8\xff"),
+    ] {
+        let path = format!("{}?variant={variant}", path(id));
+        let answer = server.get(&path).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        assert_eq!(answer.header("content-type"), content_type);
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert!(answer.body.starts_with(begin), "{:?}", &answer.body[..8]);
+        let length = answer.body.len().to_string();
+        assert_eq!(answer.header("content-length"), length);
+        let etag = answer.header("etag").to_owned();
+        assert_ne!(
+            etag,
+            server.get(&crate::content::path(id)).await.header("etag")
+        );
+        let known = server.get_with(&path, &[("if-none-match", &etag)]).await;
+        assert_eq!((known.status.as_u16(), known.body.len()), (304, 0));
+        assert_eq!(known.header("etag"), etag);
+        let part = server.get_with(&path, &[("range", "bytes=0-2")]).await;
+        assert_eq!((part.status.as_u16(), &part.body[..]), (206, &begin[..3]));
+        let beyond = format!("bytes={length}-");
+        let answer = server.get_with(&path, &[("range", &beyond)]).await;
+        answer.error(416, "range_not_satisfiable");
+        let head = server
+            .send(Request::head(&path).body(Body::empty()).unwrap())
+            .await;
+        assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
+        assert_eq!(head.header("content-length"), length);
+        assert_eq!(head.header("etag"), etag);
+    }
+}
+
+#[tokio::test]
+async fn there_are_no_pictures_without_a_video() {
+    let server = Server::new();
+    let (waiting, failed) = (server.job().await, server.job().await);
+    server.pool.fail(failed).await;
+    let expired = filmed(&server).await;
+    let picture = |id: JobId| format!("{}?variant=thumbnail", path(id));
+    assert_eq!(server.get(&picture(expired)).await.status, 200);
+    server.pool.expire(expired).await;
+    for (id, status, code) in [
+        (waiting, 404, "video_not_ready"),
+        (failed, 404, "video_failed"),
+        (expired, 410, "video_expired"),
+    ] {
+        server.get(&picture(id)).await.error(status, code);
+    }
+}
+
+#[tokio::test]
+async fn a_picture_that_cannot_be_made_is_the_servers_fault() {
+    let server = Server::new();
+    let path = format!("{}?variant=thumbnail", completed(&server).await);
+    let error = server.get(&path).await.error(500, "internal_error");
+    assert_eq!(error["message"], "the picture could not be made");
+}
+
+#[tokio::test]
+async fn a_head_request_has_no_parts() {
+    let server = Server::new();
+    let path = completed(&server).await;
+    let request = Request::head(path).header("range", "bytes=2-4");
+    let answer = server.send(request.body(Body::empty()).unwrap()).await;
+    // A range means something to GET alone (RFC 9110, section 14.2).
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-length"), "10");
+}
+
+#[tokio::test]
+async fn a_disk_that_does_not_answer_is_the_servers_fault() {
+    let server = Server::new();
+    let id = server.job().await;
+    server.pool.complete(id, VIDEO).await;
+    let video = server.pool.store.video_path(id);
+    let directory = video.parent().unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
+    // A name that leads to itself.
+    std::os::unix::fs::symlink(directory, directory).unwrap();
+    let error = server.get(&path(id)).await.error(500, "internal_error");
+    assert_eq!(error["message"], "the video cannot be read");
 }

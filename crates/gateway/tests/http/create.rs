@@ -257,6 +257,31 @@ async fn every_rejection_has_its_status() {
             429,
             Some("7"),
         ),
+        (
+            Rejection::TenantQueueFull {
+                limit: 3,
+                retry_after_s: 9,
+            },
+            429,
+            Some("9"),
+        ),
+        (
+            Rejection::Quarantined {
+                case: "case-0000000000000001".into(),
+            },
+            422,
+            None,
+        ),
+        (
+            Rejection::DoesNotFit {
+                bundle: bundle(),
+                needs_bytes: 2,
+                device_bytes: 1,
+            },
+            503,
+            None,
+        ),
+        (Rejection::BundleFailed(bundle()), 503, None),
         (Rejection::Draining, 503, Some("10")),
         (Rejection::BundleNotReady(bundle()), 503, Some("10")),
         (Rejection::BundleResting(bundle()), 503, Some("10")),
@@ -289,4 +314,17 @@ async fn a_method_that_a_route_lacks_is_answered_with_those_that_it_has() {
     let answer = server.send(request).await;
     answer.error(405, "method_not_allowed");
     assert_eq!(answer.header("allow"), "GET,HEAD,POST");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_refused() {
+    let server = Server::new();
+    let broken = futures_util::stream::iter([
+        Ok(b"{\"prompt\":".to_vec()),
+        Err(std::io::Error::other("the line went dead")),
+    ]);
+    let answer = server
+        .post("application/json", Body::from_stream(broken))
+        .await;
+    answer.error(400, "body_broken");
 }

@@ -1,7 +1,7 @@
 use crate::pool::progress;
 use crate::server::Server;
-use reel_domain::JobStatus;
-use reel_pool::CancelError;
+use reel_domain::{Durations, JobStatus};
+use reel_pool::{CancelError, DeleteError};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -197,4 +197,153 @@ async fn a_job_that_ends_while_it_is_being_cancelled_is_deleted_all_the_same() {
     let id = server.job().await;
     *server.pool.cancel_error.lock().unwrap() = Some(CancelError::NotRunning);
     assert_eq!(server.delete(&format!("/v1/videos/{id}")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_job_is_cancelled_while_it_waits_and_while_it_runs() {
+    let server = Server::new();
+    let (waiting, running) = (server.job().await, server.job().await);
+    let begun = progress(JobStatus::InProgress, 3);
+    server.pool.change(running, begun);
+    for id in [waiting, running] {
+        let path = format!("/v1/videos/{id}/cancel");
+        let answer = server.post_to(&path, None).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        let video = answer.json();
+        assert_eq!(
+            (&video["status"], &video["status_detail"]),
+            (&json!("failed"), &json!("cancelled"))
+        );
+        assert_eq!(video["error"]["code"], "cancelled");
+        assert!(!answer.headers.contains_key("openai-poll-after-ms"));
+        // Whoever cancels twice gets the same answer, and nobody is asked again.
+        let again = server.post_to(&path, None).await;
+        assert_eq!((again.status, again.json()), (answer.status, video));
+    }
+    assert_eq!(*server.pool.cancelled.lock().unwrap(), [waiting, running]);
+}
+
+#[tokio::test]
+async fn a_job_that_is_over_cannot_be_cancelled() {
+    let server = Server::new();
+    let (completed, failed, expired) = (server.job().await, server.job().await, server.job().await);
+    server.pool.complete(completed, b"video").await;
+    server.pool.fail(failed).await;
+    server.pool.complete(expired, b"video").await;
+    server.pool.expire(expired).await;
+    for id in [completed, failed, expired] {
+        let path = format!("/v1/videos/{id}/cancel");
+        server.post_to(&path, None).await.error(409, "not_running");
+    }
+    assert!(server.pool.cancelled.lock().unwrap().is_empty());
+    for id in ["video_1".to_owned(), format!("video_{}", "0".repeat(32))] {
+        let path = format!("/v1/videos/{id}/cancel");
+        server
+            .post_to(&path, None)
+            .await
+            .error(404, "video_not_found");
+    }
+}
+
+#[tokio::test]
+async fn a_cancellation_that_does_not_come_through_says_so() {
+    let server = Server::new();
+    let id = server.job().await;
+    let path = format!("/v1/videos/{id}/cancel");
+    for (error, status, code, retry_after) in [
+        (CancelError::StillStopping, 409, "still_stopping", Some("1")),
+        (CancelError::Overloaded, 503, "overloaded", Some("1")),
+        // It ended between the two looks, and not by a cancellation.
+        (CancelError::NotRunning, 409, "not_running", None),
+    ] {
+        *server.pool.cancel_error.lock().unwrap() = Some(error);
+        let answer = server.post_to(&path, None).await;
+        answer.error(status, code);
+        let header = answer.headers.get("retry-after");
+        let header = header.map(|value| value.to_str().unwrap());
+        assert_eq!(header, retry_after, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_that_does_not_come_through_says_so_and_leaks_no_path() {
+    let server = Server::new();
+    let id = server.job().await;
+    server.pool.complete(id, b"video").await;
+    let path = format!("/v1/videos/{id}");
+    for (error, status, code) in [
+        (DeleteError::Running, 409, "still_stopping"),
+        (DeleteError::Overloaded, 503, "overloaded"),
+        (DeleteError::Unknown, 404, "video_not_found"),
+        (
+            DeleteError::Storage("/srv/reel: read-only".into()),
+            500,
+            "internal_error",
+        ),
+    ] {
+        *server.pool.delete_error.lock().unwrap() = Some(error);
+        let error = server.delete(&path).await.error(status, code);
+        assert!(!error.to_string().contains("/srv"), "{error}");
+    }
+    assert_eq!(server.get(&path).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_job_shows_when_it_will_be_done_once_jobs_like_it_were_measured() {
+    let server = Server::new();
+    let id = server.job().await;
+    let path = format!("/v1/videos/{id}");
+    assert!(server.get(&path).await.json()["eta"].is_null());
+    let job = server.pool.submissions.lock().unwrap()[0].job.clone();
+    let took = Durations {
+        text_ms: 500,
+        denoise_ms: 20_000,
+        decode_ms: 1_000,
+        encode_ms: 500,
+        ..Durations::default()
+    };
+    server.estimates.completed(&job, took, None);
+    // Two before it of 22 s each, half of the one that runs, and itself.
+    let answer = server.get(&path).await;
+    assert_eq!(answer.json()["eta"], json!({"p50": 77.0, "p90": 154.0}));
+    assert_eq!(answer.header("openai-poll-after-ms"), "5000");
+    for (step, p50, poll) in [(10, 12.0, "1200"), (20, 2.0, "200")] {
+        server
+            .pool
+            .change(id, progress(JobStatus::InProgress, step));
+        let answer = server.get(&path).await;
+        assert_eq!(answer.json()["eta"]["p50"], p50);
+        assert_eq!(answer.header("openai-poll-after-ms"), poll);
+    }
+    let list = server.get("/v1/videos").await.json();
+    assert_eq!(list["data"][0]["eta"]["p50"], 2.0);
+    server.pool.complete(id, b"video").await;
+    assert!(server.get(&path).await.json()["eta"].is_null());
+}
+
+#[tokio::test]
+async fn a_completed_job_shows_where_its_time_went_and_on_which_device() {
+    let server = Server::new();
+    let id = server.job().await;
+    server.pool.complete(id, b"video").await;
+    let video = server.get(&format!("/v1/videos/{id}")).await.json();
+    assert_eq!(
+        (&video["device"], &video["timings"]["denoise"]),
+        (&json!("cpu:0"), &json!(1.5))
+    );
+    assert_eq!(video["sequence"], 1_000);
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_read_is_the_servers_fault() {
+    let server = Server::new();
+    let path = server.directory.path().join("journal.sqlite");
+    std::fs::remove_file(path).unwrap();
+    for path in [
+        "/v1/videos".to_owned(),
+        format!("/v1/videos/video_{}", "0".repeat(32)),
+    ] {
+        let error = server.get(&path).await.error(500, "internal_error");
+        assert_eq!(error["message"], "the journal cannot be read");
+    }
 }

@@ -3,8 +3,16 @@
 
 mod content;
 mod create;
+mod earlier;
+mod events;
+mod images;
 mod jobs;
+mod keys;
+mod once;
+mod operate;
 mod pool;
 mod server;
 mod service;
+mod signed;
 mod sockets;
+mod sync;

@@ -7,7 +7,7 @@ use reel_pool::{
     CancelError, DeleteError, JobBoard, JobProgress, PoolOrder, PoolRequest, Submission,
 };
 use std::sync::{Arc, Mutex};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// What the pool does and what it saw.
 pub(crate) struct TestPool {
@@ -20,12 +20,21 @@ pub(crate) struct TestPool {
     pub(crate) cancel_error: Mutex<Option<CancelError>>,
     pub(crate) submissions: Mutex<Vec<Submission>>,
     pub(crate) cancelled: Mutex<Vec<JobId>>,
+    /// The next deletion gets this answer.
+    pub(crate) delete_error: Mutex<Option<DeleteError>>,
     pub(crate) orders: Mutex<Vec<PoolOrder>>,
+    /// Ends the pool.
+    pub(crate) stop: Notify,
+    /// Told when it has ended.
+    pub(crate) stopped: Notify,
 }
 
 impl TestPool {
     pub(crate) async fn run(self: Arc<Self>, mut requests: mpsc::Receiver<PoolRequest>) {
-        while let Some(request) = requests.recv().await {
+        while let Some(request) = tokio::select! {
+            request = requests.recv() => request,
+            () = self.stop.notified() => None,
+        } {
             // Nobody has to wait for an answer.
             let _ = match request {
                 PoolRequest::Submit { submission, answer } => {
@@ -39,6 +48,8 @@ impl TestPool {
                 }
             };
         }
+        drop(requests);
+        self.stopped.notify_one();
     }
 
     async fn submit(&self, submission: Submission) -> Result<(), Rejection> {
@@ -53,6 +64,9 @@ impl TestPool {
         if let Err(WriteError::Repeated { id, same }) = inserted.await {
             return Err(Rejection::Repeated { id, same });
         }
+        if !submission.given.is_empty() {
+            self.store.put_given(job.id, &submission.given).unwrap();
+        }
         self.show(&Arc::new(job.clone()), progress(JobStatus::Queued, 0));
         self.submissions.lock().unwrap().push(submission);
         Ok(())
@@ -62,12 +76,18 @@ impl TestPool {
         if let Some(error) = self.cancel_error.lock().unwrap().take() {
             return Err(error);
         }
+        if self.board.get(id).is_none() {
+            return Err(CancelError::NotRunning);
+        }
         self.cancelled.lock().unwrap().push(id);
         self.end(id, Outcome::Cancelled, None).await;
         Ok(())
     }
 
     async fn delete(&self, id: JobId) -> Result<(), DeleteError> {
+        if let Some(error) = self.delete_error.lock().unwrap().take() {
+            return Err(error);
+        }
         self.store.remove(id).unwrap();
         match written(|done| self.journal.delete(id, done)).await {
             Err(WriteError::Unknown(_)) => Err(DeleteError::Unknown),

@@ -3,13 +3,13 @@
 use crate::pool::TestPool;
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use reel_artifacts::Store;
 use reel_domain::{BundleKey, Fps, Guidance, JobId, Mode, Prompt, Steps};
-use reel_gateway::{GatewayConfig, Keys, Parts, routers};
+use reel_gateway::{GatewayConfig, ImageFetch, Keys, Parts, routers};
 use reel_journal::Journal;
-use reel_keys::{SharedKeyRing, UrlSigner};
+use reel_keys::{KeyFile, NewKey, SharedKeyRing, UrlSigner};
 use reel_media::{Ffmpeg, ImageDecoder};
 use reel_pool::{
     BundleState, Catalog, Defaults, Estimates, JobBoard, ModelEntry, ModelState, PoolHandle,
@@ -28,10 +28,55 @@ pub(crate) struct Server {
     pub(crate) admin: Router,
     pub(crate) pool: Arc<TestPool>,
     pub(crate) state: watch::Sender<Arc<PoolState>>,
-    _directory: TempDir,
+    pub(crate) estimates: Arc<Estimates>,
+    pub(crate) keys: KeyFile,
+    pub(crate) signer: UrlSigner,
+    pub(crate) directory: TempDir,
+}
+
+/// A server that has not started.
+pub(crate) struct Setup {
+    directory: TempDir,
+    keys: KeyFile,
+    pub(crate) config: GatewayConfig,
+    pub(crate) image_fetch: Option<ImageFetch>,
+    pub(crate) image_decoder: ImageDecoder,
+}
+
+impl Setup {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self {
+            keys: KeyFile::of(directory.path()),
+            directory,
+            config: GatewayConfig::default(),
+            image_fetch: None,
+            image_decoder: image_decoder(),
+        }
+    }
+
+    /// Makes a key of a tenant, and returns its text.
+    pub(crate) fn key(&self, tenant: &str, change: impl FnOnce(&mut NewKey)) -> String {
+        new_key(&self.keys, tenant, change)
+    }
+
+    pub(crate) fn start(self) -> Server {
+        Server::start(self)
+    }
+}
+
+/// Makes a key of a tenant, and returns its text.
+pub(crate) fn new_key(keys: &KeyFile, tenant: &str, change: impl FnOnce(&mut NewKey)) -> String {
+    let mut new = NewKey {
+        tenant: tenant.parse().unwrap(),
+        ..NewKey::default()
+    };
+    change(&mut new);
+    keys.create(new, 1_790_000_000_000).unwrap().text
 }
 
 /// A response, read to its end.
+#[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -44,23 +89,38 @@ impl Server {
     }
 
     pub(crate) fn with(config: GatewayConfig) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let mut setup = Setup::new();
+        setup.config = config;
+        setup.start()
+    }
+
+    fn start(setup: Setup) -> Self {
+        let Setup {
+            directory,
+            keys: key_file,
+            config,
+            image_fetch,
+            image_decoder,
+        } = setup;
         let (journal, reader) = Journal::open(&directory.path().join("journal.sqlite")).unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let (requests, inbox) = mpsc::channel(16);
+        let (requests, inbox) = mpsc::channel(64);
         let (state, watcher) = watch::channel(Arc::new(PoolState::default()));
         let pool = Arc::new(test_pool(journal, store.clone()));
         tokio::spawn(Arc::clone(&pool).run(inbox));
         let estimates = Arc::new(Estimates::new(1));
+        let board = Arc::clone(&pool.board);
+        let keys = keys(&key_file, directory.path());
+        let signer = keys.signer.clone();
         let routers = routers(Parts {
-            pool: PoolHandle::new(requests, watcher, Arc::clone(&pool.board), estimates),
-            keys: keys(directory.path()),
+            pool: PoolHandle::new(requests, watcher, board, Arc::clone(&estimates)),
+            keys,
             catalog: Arc::new(catalog()),
             reader,
             store,
             ffmpeg: Ffmpeg::locate(None).unwrap(),
-            image_decoder: image_decoder(),
-            image_fetch: None,
+            image_decoder,
+            image_fetch,
             registry: prometheus::Registry::new(),
             config,
         });
@@ -69,18 +129,45 @@ impl Server {
             admin: routers.admin,
             pool,
             state,
-            _directory: directory,
+            estimates,
+            keys: key_file,
+            signer,
+            directory,
         }
     }
 
+    /// The head of a response, whose body may never end.
+    pub(crate) async fn open(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            body: axum::body::to_bytes(body, usize::MAX).await.unwrap(),
-        }
+        read(self.open(request).await).await
+    }
+
+    /// As [`send`](Self::send), through the operators' own door.
+    pub(crate) async fn send_to_admin(&self, request: Request<Body>) -> Answer {
+        read(self.admin.clone().oneshot(request).await.unwrap()).await
+    }
+
+    /// A request with a key and, perhaps, a JSON body.
+    pub(crate) async fn ask(
+        &self,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, format!("Bearer {key}"));
+        self.send(with_json(request, body)).await
+    }
+
+    /// A POST without a key.
+    pub(crate) async fn post_to(&self, path: &str, body: Option<Value>) -> Answer {
+        self.send(with_json(Request::post(path), body)).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -141,6 +228,28 @@ impl Answer {
     }
 }
 
+async fn read(response: Response<Body>) -> Answer {
+    let (parts, body) = response.into_parts();
+    Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body: axum::body::to_bytes(body, usize::MAX).await.unwrap(),
+    }
+}
+
+pub(crate) fn with_json(
+    request: axum::http::request::Builder,
+    body: Option<Value>,
+) -> Request<Body> {
+    match body {
+        None => request.body(Body::empty()).unwrap(),
+        Some(body) => request
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body.to_string().into())
+            .unwrap(),
+    }
+}
+
 /// A form with text fields and, perhaps, one file.
 pub(crate) fn form(fields: &[(&str, &str)], file: Option<(&str, &[u8])>) -> (String, Vec<u8>) {
     let mut body = Vec::new();
@@ -182,10 +291,9 @@ fn image_decoder() -> ImageDecoder {
     ImageDecoder::new(target.join("examples/image_decoder"))
 }
 
-fn keys(directory: &Path) -> Keys {
-    let path = directory.join("keys.toml");
+fn keys(keys: &KeyFile, directory: &Path) -> Keys {
     Keys {
-        ring: Arc::new(SharedKeyRing::open(&path, Instant::now(), drop).unwrap()),
+        ring: Arc::new(SharedKeyRing::open(keys.path(), Instant::now(), drop).unwrap()),
         signer: UrlSigner::open(directory).unwrap(),
     }
 }
@@ -199,7 +307,10 @@ fn test_pool(journal: Journal, store: Store) -> TestPool {
         cancel_error: Mutex::default(),
         submissions: Mutex::default(),
         cancelled: Mutex::default(),
+        delete_error: Mutex::default(),
         orders: Mutex::default(),
+        stop: tokio::sync::Notify::default(),
+        stopped: tokio::sync::Notify::default(),
     }
 }
 
