@@ -62,7 +62,6 @@ impl Card {
 
 fn stamp() -> Stamp {
     Stamp {
-        priority: reel_domain::Priority::default(),
         id: JobId::from_bytes([7; 16]),
         tenant: TenantName::default(),
         created_at_ms: 1_800_000_000_000,
