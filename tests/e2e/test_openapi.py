@@ -84,5 +84,12 @@ def test_the_server_does_what_its_document_says(own_server: Server, tmp_path: Pa
     )
     assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"
     print("\n".join(re.findall(r"(?m)^.*(?:generated|Scenarios|API Links).*$", run.stdout)))
+    # A server that serves nothing would contradict nothing.
+    videos = own_server.call("GET", "/v1/videos?limit=100").json()["data"]
+    completed = [video for video in videos if video["completed_at"]]
+    created = own_server.metric(
+        'reel_http_requests_total{method="POST",route="/v1/videos",status="200"}'
+    )
+    assert completed and created, run.stdout
     assert own_server.process and own_server.process.poll() is None
     assert " panicked at " not in own_server.log.read_text()

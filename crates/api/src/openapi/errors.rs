@@ -12,6 +12,11 @@ pub(super) struct ErrorStatus {
 
 const RETRY_AFTER: (&str, &str) = ("Retry-After", "Seconds until trying again can help.");
 
+const SHOULD_RETRY: (&str, &str) = (
+    "x-should-retry",
+    "`false`, for OpenAI's clients, where to ask again changes nothing.",
+);
+
 /// All of them. The gateway's `respond` is where they are decided.
 pub(super) const ERRORS: [ErrorStatus; 18] = [
     error(
@@ -77,7 +82,7 @@ pub(super) const ERRORS: [ErrorStatus; 18] = [
         "The job, or an earlier request with this key, stands against it",
         &["still_stopping", "not_running", "idempotency_conflict"],
     )
-    .with(&[RETRY_AFTER]),
+    .with(&[RETRY_AFTER, SHOULD_RETRY]),
     error(
         410,
         "The video was there, and is gone",
@@ -120,7 +125,8 @@ pub(super) const ERRORS: [ErrorStatus; 18] = [
         501,
         "No model of this server can do that",
         &["not_implemented"],
-    ),
+    )
+    .with(&[SHOULD_RETRY]),
     error(
         503,
         "The server cannot take the work now",
@@ -134,17 +140,19 @@ pub(super) const ERRORS: [ErrorStatus; 18] = [
             "not_durable",
         ],
     )
-    .with(&[RETRY_AFTER]),
+    .with(&[RETRY_AFTER, SHOULD_RETRY]),
     error(
         504,
         "The video is not ready in time; its job goes on",
         &["still_running"],
-    ),
+    )
+    .with(&[SHOULD_RETRY]),
     error(
         507,
         "There is no space for new work; finished videos can be downloaded and deleted",
         &["storage_full"],
-    ),
+    )
+    .with(&[SHOULD_RETRY]),
 ];
 
 const fn error(status: u16, meaning: &'static str, codes: &'static [&'static str]) -> ErrorStatus {

@@ -296,9 +296,10 @@ async fn try_one(world: &World, document: &Document, request: Request<Body>) -> 
         let error = &body["error"];
         // Of names that nobody knows there are too many to tell apart.
         let name = error["param"].as_str().unwrap_or_default();
-        param = match document.names.contains(name) {
-            true => name.to_owned(),
-            false => kind(error["message"].as_str().unwrap_or_default()),
+        param = match name {
+            "" => kind(error["message"].as_str().unwrap_or_default()),
+            name if document.names.contains(name) => name.to_owned(),
+            _ => "unknown".to_owned(),
         };
     }
     if status == 206 {
