@@ -10,18 +10,18 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
 use reel_api::{ContentQuery, Variant};
-use reel_artifacts::OpenVideo;
+use reel_artifacts::{OpenVideo, read_at, read_at_hand};
 use reel_domain::{JobId, JobStatus};
 use reel_journal::{JobRecord, VideoMeta};
 use reel_keys::SignedUrlError;
-use std::io::SeekFrom;
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
 
-/// Bytes that are read from the disk at a time.
+/// Bytes that are read from a video at a time.
 const CHUNK_BYTES: usize = 128 * 1024;
 
 /// The path of a video's content.
@@ -46,7 +46,7 @@ pub(crate) async fn content(
     let video = open(&gateway, id).await?;
     match wanted_part(&headers, &etag, video.bytes) {
         Wanted::Whole => whole(id, video, etag),
-        Wanted::Part { first, last } => part(id, video, etag, first, last).await,
+        Wanted::Part { first, last } => part(id, video, etag, first, last),
         Wanted::Nothing => Err(ApiError::RangeNotSatisfiable { bytes: video.bytes }),
     }
 }
@@ -122,6 +122,10 @@ fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 }
 
 async fn open(gateway: &Gateway, id: JobId) -> Result<OpenVideo, ApiError> {
+    // What was made or fetched lately takes no thread of its own.
+    if let Some(video) = gateway.store.open_video_at_hand(id) {
+        return Ok(video);
+    }
     let store = gateway.store.clone();
     let video = blocking(move || store.open_video(id)).await??;
     video.ok_or(ApiError::ContentMissing)
@@ -138,32 +142,53 @@ fn wanted_part(headers: &HeaderMap, etag: &HeaderValue, bytes: u64) -> Wanted {
 }
 
 fn whole(id: JobId, video: OpenVideo, etag: HeaderValue) -> Result<Response, ApiError> {
-    let body = ReaderStream::with_capacity(File::from_std(video.file), CHUNK_BYTES);
     let headers = headers(id, etag, video.bytes)?;
-    Ok((headers, Body::from_stream(body)).into_response())
+    Ok((headers, body(video.file, 0, video.bytes)).into_response())
 }
 
-async fn part(
+fn part(
     id: JobId,
     video: OpenVideo,
     etag: HeaderValue,
     first: u64,
     last: u64,
 ) -> Result<Response, ApiError> {
-    let mut file = File::from_std(video.file);
-    file.seek(SeekFrom::Start(first))
-        .await
-        .map_err(|error| ApiError::Internal(error.to_string()))?;
     let length = last - first + 1;
-    let body = ReaderStream::with_capacity(file.take(length), CHUNK_BYTES);
     let range = format!("bytes {first}-{last}/{}", video.bytes);
     Ok((
         StatusCode::PARTIAL_CONTENT,
         headers(id, etag, length)?,
         [(header::CONTENT_RANGE, range)],
-        Body::from_stream(body),
+        body(video.file, first, last + 1),
     )
         .into_response())
+}
+
+/// A file from one place to before another: from the kernel's memory at once where it lies there, and otherwise on a
+/// thread that may wait for the disk.
+fn body(file: File, begin: u64, end: u64) -> Body {
+    if let Ok(bytes) = usize::try_from(end - begin)
+        && bytes <= CHUNK_BYTES
+        && let Some(all) = read_at_hand(&file, begin, bytes)
+    {
+        return Body::from(all);
+    }
+    let file = Arc::new(file);
+    Body::from_stream(stream::try_unfold(begin, move |at| {
+        let file = Arc::clone(&file);
+        async move {
+            let bytes = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let bytes = bytes.min(CHUNK_BYTES);
+            if bytes == 0 {
+                return Ok(None);
+            }
+            let chunk = match read_at_hand(&file, at, bytes) {
+                Some(chunk) => chunk,
+                None => tokio::task::spawn_blocking(move || read_at(&file, at, bytes)).await??,
+            };
+            io::Result::Ok(Some((Bytes::from(chunk), at + bytes as u64)))
+        }
+    }))
 }
 
 fn headers(
