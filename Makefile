@@ -1,6 +1,7 @@
 # make run     set up, build, serve, generate one video (PROMPT=..., ONCE=1 to stop afterwards)
 # make test    the whole check
 # make bench   the numbers of docs/performance.md
+# make bench-http what the server itself costs, with workers that do nothing
 # make chaos   the numbers of docs/reliability.md: faults, kills, full disks (lengths: variables below)
 # make quality the judge over the prompts of the built-in model, and a contact sheet
 # make build   target/release/reel and target/release/reel-worker
@@ -10,7 +11,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: setup build man run test lint rust-test python-test e2e docs bench bench-scheduler chaos quality clean
+.PHONY: setup build man run test lint rust-test python-test e2e docs bench bench-scheduler bench-http chaos quality clean
 
 PROMPT ?= a red circle moving right on a black background
 LISTEN ?= 127.0.0.1:8000
@@ -73,6 +74,11 @@ bench-scheduler:
 	cargo run --release --locked --package reel-simulator --example throughput
 	REEL_REPLAY_INPUTS=1000000 cargo nextest run --release --locked --package reel-simulator --test replay --no-capture
 	cargo run --release --locked --package reel-simulator --example optimum
+
+# Reel beside a bare HTTP handler; no libtorch, no GPU, nothing baked.
+bench-http:
+	cargo build --release --locked --package reel-bin --package reel-fake-worker --package reel-bench
+	target/release/reel-bench http --json target/bench-http.json $(BENCH_ARGS)
 
 # What `make test` does shortly, at length: CHAOS_FAULTS random faults, CHAOS_KILLS kills of the server, and so on.
 CHAOS_FAULTS ?= 1000

@@ -11,15 +11,18 @@
 //!
 //! A name is visible only after its bytes are on the disk: write under another name in the same file system,
 //! sync the file, rename, sync the directory. Names are made of job ids alone, never of a client's text.
-//! Every call blocks on the disk, but for [`Gallery::open`], which waits on it elsewhere.
+//! Every call blocks on the disk, but for [`Gallery::open`], which waits on it elsewhere, and for those that take only what
+//! is [at hand](read_at_hand).
 #![forbid(unsafe_code)]
 
+mod at_hand;
 mod durable;
 mod gallery;
 mod staging;
 mod stills;
 mod store;
 
+pub use at_hand::{read_at, read_at_hand};
 pub use gallery::{Gallery, StillError};
 pub use staging::{Published, Staging};
 pub use stills::{OpenStill, StillStaging};

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Bytes that are hashed at a time.
 const HASH_CHUNK_BYTES: usize = 256 * 1024;
@@ -16,6 +16,8 @@ const HASH_CHUNK_BYTES: usize = 256 * 1024;
 pub struct Staging {
     attempt: AttemptId,
     path: PathBuf,
+    /// Nothing is to be removed any more.
+    left: AtomicBool,
 }
 
 /// A video or a still that is complete and durable.
@@ -33,6 +35,7 @@ impl Staging {
         Self {
             attempt,
             path: directory.join(staged_name(&name, Variant::Video)),
+            left: AtomicBool::new(false),
         }
     }
 
@@ -48,6 +51,11 @@ impl Staging {
         self.attempt
     }
 
+    /// The file has moved to where it is published.
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
     /// Syncs and digests what was written.
     pub(crate) fn seal(&self, durability: Durability) -> io::Result<Published> {
         let file = File::open(&self.path)?;
@@ -58,8 +66,10 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // After a publish there is nothing to remove; a leftover is swept at the next start.
-        let _ = durable::remove_file(&self.path);
+        // A leftover is swept at the next start.
+        if !*self.left.get_mut() {
+            let _ = durable::remove_file(&self.path);
+        }
     }
 }
 

@@ -157,7 +157,8 @@ impl Store {
     /// # Errors
     /// When the disk refuses; then nothing is visible.
     pub fn publish_bytes(&self, attempt: AttemptId, video: &[u8]) -> Result<Published, StoreError> {
-        let staging = self.stage(attempt.job, attempt.number)?;
+        // Nothing is there: no other writer has its name, and a start leaves nothing of the one before.
+        let staging = Staging::new(&self.directories.staging, attempt);
         durable::write_file(staging.path(), video, self.directories.durability)
             .map_err(failed("write", staging.path()))?;
         self.move_in(&staging)?;
@@ -169,10 +170,13 @@ impl Store {
         let durability = self.directories.durability;
         let directory = self.video_directory(staging.attempt().job);
         let _moving = self.moving();
-        durable::create_private_dir(&directory).map_err(failed("create", &directory))?;
-        remove_stills(&directory, &Still::ALL, durability)?;
+        let is_new = durable::create_private_dir_in(&directory);
+        if !is_new.map_err(failed("create", &directory))? {
+            remove_stills(&directory, &Still::ALL, durability)?;
+        }
         let path = directory.join(VIDEO_NAME);
         fs::rename(staging.path(), &path).map_err(failed("publish", &path))?;
+        staging.leave();
         for path in [&directory, &self.directories.videos] {
             durable::sync_dir(path, durability).map_err(failed("sync", path))?;
         }

@@ -10,18 +10,19 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
 use reel_api::ContentQuery;
+use reel_artifacts::{OpenVideo, read_at, read_at_hand};
 use reel_domain::{JobId, JobStatus, Still, Variant};
 use reel_journal::{JobRecord, VideoMeta};
 use reel_keys::SignedUrlError;
-use std::io::SeekFrom;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
 
-/// Bytes that are read from the disk at a time.
+/// Bytes that are read from a video at a time.
 const CHUNK_BYTES: usize = 128 * 1024;
 
 /// The path of a video's content.
@@ -60,7 +61,7 @@ pub(crate) async fn content(
     };
     match wanted {
         Wanted::Whole => whole(content),
-        Wanted::Part { first, last } => part(content, first, last).await,
+        Wanted::Part { first, last } => part(content, first, last),
         Wanted::Nothing => Err(ApiError::RangeNotSatisfiable {
             bytes: content.bytes,
         }),
@@ -71,7 +72,7 @@ pub(crate) async fn content(
 struct Content {
     id: JobId,
     variant: Variant,
-    file: std::fs::File,
+    file: File,
     bytes: u64,
     sha256: String,
 }
@@ -150,9 +151,7 @@ fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 }
 
 async fn open_video(gateway: &Gateway, id: JobId, meta: &VideoMeta) -> Result<Content, ApiError> {
-    let store = gateway.store.clone();
-    let video = blocking(move || store.open_video(id)).await??;
-    let Some(video) = video else {
+    let Some(video) = found_video(gateway, id).await? else {
         return Err(missing(gateway, id).await);
     };
     Ok(Content {
@@ -162,6 +161,15 @@ async fn open_video(gateway: &Gateway, id: JobId, meta: &VideoMeta) -> Result<Co
         bytes: video.bytes,
         sha256: meta.sha256.clone(),
     })
+}
+
+async fn found_video(gateway: &Gateway, id: JobId) -> Result<Option<OpenVideo>, ApiError> {
+    // What was made or fetched lately takes no thread of its own.
+    if let Some(video) = gateway.store.open_video_at_hand(id) {
+        return Ok(Some(video));
+    }
+    let store = gateway.store.clone();
+    Ok(blocking(move || store.open_video(id)).await??)
 }
 
 /// Why there is no file: its job has expired or was deleted since it was looked at, or something is wrong.
@@ -207,26 +215,47 @@ fn wanted_part(headers: &HeaderMap, etag: &HeaderValue, bytes: u64) -> Wanted {
 
 fn whole(content: Content) -> Result<Response, ApiError> {
     let headers = headers(&content, content.bytes)?;
-    let body = ReaderStream::with_capacity(File::from_std(content.file), CHUNK_BYTES);
-    Ok((headers, Body::from_stream(body)).into_response())
+    Ok((headers, body(content.file, 0, content.bytes)).into_response())
 }
 
-async fn part(content: Content, first: u64, last: u64) -> Result<Response, ApiError> {
+fn part(content: Content, first: u64, last: u64) -> Result<Response, ApiError> {
     let length = last - first + 1;
     let range = format!("bytes {first}-{last}/{}", content.bytes);
     let headers = headers(&content, length)?;
-    let mut file = File::from_std(content.file);
-    file.seek(SeekFrom::Start(first))
-        .await
-        .map_err(|error| ApiError::Internal(error.to_string()))?;
-    let body = ReaderStream::with_capacity(file.take(length), CHUNK_BYTES);
     Ok((
         StatusCode::PARTIAL_CONTENT,
         headers,
         [(header::CONTENT_RANGE, range)],
-        Body::from_stream(body),
+        body(content.file, first, last + 1),
     )
         .into_response())
+}
+
+/// A file from one place to before another: from the kernel's memory at once where it lies there, and otherwise on a
+/// thread that may wait for the disk.
+fn body(file: File, begin: u64, end: u64) -> Body {
+    if let Ok(bytes) = usize::try_from(end - begin)
+        && bytes <= CHUNK_BYTES
+        && let Some(all) = read_at_hand(&file, begin, bytes)
+    {
+        return Body::from(all);
+    }
+    let file = Arc::new(file);
+    Body::from_stream(stream::try_unfold(begin, move |at| {
+        let file = Arc::clone(&file);
+        async move {
+            let bytes = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let bytes = bytes.min(CHUNK_BYTES);
+            if bytes == 0 {
+                return Ok(None);
+            }
+            let chunk = match read_at_hand(&file, at, bytes) {
+                Some(chunk) => chunk,
+                None => tokio::task::spawn_blocking(move || read_at(&file, at, bytes)).await??,
+            };
+            io::Result::Ok(Some((Bytes::from(chunk), at + bytes as u64)))
+        }
+    }))
 }
 
 fn headers(content: &Content, length: u64) -> Result<[(HeaderName, HeaderValue); 7], ApiError> {

@@ -154,6 +154,10 @@ impl Gateway {
 
     /// The row of a job that must be there.
     pub(crate) async fn record(&self, id: JobId) -> Result<JobRecord, ApiError> {
+        // The row of a job that ended lately is at hand, without the disk.
+        if let Some(record) = self.reader.recent(id) {
+            return Ok((*record).clone());
+        }
         let record = self.read(move |reader| reader.get(id)).await?;
         record.ok_or(ApiError::UnknownVideo)
     }

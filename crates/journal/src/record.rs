@@ -78,6 +78,50 @@ pub(crate) const COLUMNS: &str = "id, model, width, height, frames, mode, condit
     origin, origin_id, prior_frames, callback_url, trace, sequence, device, queue_ms, spawn_ms, text_ms, denoise_ms, \
     decode_ms, encode_ms";
 
+/// The same, one by one: a column is found by its place. To ask SQLite for the place of a name takes longer than the row.
+const NAMES: [&str; 40] = [
+    "id",
+    "model",
+    "width",
+    "height",
+    "frames",
+    "mode",
+    "conditioning_frames",
+    "prompt",
+    "negative_prompt",
+    "seed",
+    "steps",
+    "guidance",
+    "fps",
+    "tenant",
+    "priority",
+    "alone",
+    "begin_by_ms",
+    "created_at_ms",
+    "status",
+    "attempts",
+    "started_at_ms",
+    "finished_at_ms",
+    "failure_code",
+    "failure_message",
+    "video_bytes",
+    "video_sha256",
+    "expires_at_ms",
+    "origin",
+    "origin_id",
+    "prior_frames",
+    "callback_url",
+    "trace",
+    "sequence",
+    "device",
+    "queue_ms",
+    "spawn_ms",
+    "text_ms",
+    "denoise_ms",
+    "decode_ms",
+    "encode_ms",
+];
+
 impl JobRecord {
     pub(crate) fn from_row(row: &Row<'_>) -> Result<Self, RowError> {
         Ok(Self {
@@ -191,7 +235,10 @@ fn video(row: &Row<'_>) -> Result<Option<VideoMeta>, RowError> {
 }
 
 fn column<T: rusqlite::types::FromSql>(row: &Row<'_>, name: &'static str) -> Result<T, RowError> {
-    valid(name, row.get(name))
+    match NAMES.iter().position(|known| *known == name) {
+        Some(place) => valid(name, row.get(place)),
+        None => valid(name, row.get(name)),
+    }
 }
 
 fn parsed<T: FromStr<Err: Display>>(row: &Row<'_>, name: &'static str) -> Result<T, RowError> {
@@ -223,4 +270,14 @@ fn valid<T, E: Display>(column: &'static str, value: Result<T, E>) -> Result<T, 
         column,
         reason: error.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_is_at_its_place() {
+        assert_eq!(COLUMNS, NAMES.join(", "));
+    }
 }

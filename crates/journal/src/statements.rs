@@ -1,6 +1,6 @@
 //! The writes, each as one statement on the writing connection.
 
-use crate::record::{Ending, VideoMeta};
+use crate::record::{COLUMNS, Ending, JobRecord, VideoMeta};
 use crate::writer::WriteError;
 use reel_domain::{
     CallbackUrl, Failure, Idempotency, Job, JobId, JobStatus, Origin, Outcome, TraceParent,
@@ -104,6 +104,7 @@ pub(crate) fn set_status(
     id: JobId,
     attempt: u32,
     status: JobStatus,
+    at_ms: u64,
 ) -> Result<(), WriteError> {
     if status.is_terminal() {
         return Err(WriteError::NotAnEnding(status));
@@ -113,7 +114,7 @@ pub(crate) fn set_status(
         stored if attempt < stored => return Ok(()),
         _ => {}
     }
-    let started_at_ms = (status == JobStatus::InProgress).then(|| signed(now_ms()));
+    let started_at_ms = (status == JobStatus::InProgress).then(|| signed(at_ms));
     connection
         .prepare_cached(
             "UPDATE jobs SET status = ?2, attempts = ?3, started_at_ms = coalesce(?4, started_at_ms) \
@@ -128,7 +129,8 @@ pub(crate) fn finish(
     id: JobId,
     attempt: u32,
     ending: &Ending,
-) -> Result<(), WriteError> {
+    began_at_ms: Option<u64>,
+) -> Result<Option<JobRecord>, WriteError> {
     match refuse_ended(connection, id)? {
         stored if attempt < stored => return Err(WriteError::StaleAttempt { attempt, stored }),
         _ => {}
@@ -136,19 +138,21 @@ pub(crate) fn finish(
     let failure = failure(&ending.outcome);
     let video = ending.video.as_ref();
     let durations = &ending.durations;
-    let called_back: bool = connection
-        .prepare_cached(
+    let mut statement = connection.prepare_cached(&format!(
             "UPDATE jobs SET status = :status, attempts = :attempts, finished_at_ms = :finished_at_ms, \
+             started_at_ms = coalesce(:began_at_ms, started_at_ms), \
              failure_code = :failure_code, failure_message = :failure_message, \
              video_bytes = :video_bytes, video_sha256 = :video_sha256, \
              expires_at_ms = :expires_at_ms, sequence = :sequence, device = :device, queue_ms = :queue_ms, \
              spawn_ms = :spawn_ms, text_ms = :text_ms, denoise_ms = :denoise_ms, decode_ms = :decode_ms, \
-             encode_ms = :encode_ms WHERE id = :id RETURNING callback_url IS NOT NULL",
-        )?
-        .query_row(named_params! {
+             encode_ms = :encode_ms WHERE id = :id RETURNING {COLUMNS}"
+        ))?;
+    let record = statement.query_row(
+        named_params! {
             ":id": id.as_bytes(),
             ":status": ending.outcome.status().as_str(),
             ":attempts": attempt,
+            ":began_at_ms": began_at_ms.map(signed),
             ":finished_at_ms": signed(ending.finished_at_ms),
             ":failure_code": failure.map(|failure| failure.code.as_str()),
             ":failure_message": failure.map(|failure| failure.message.as_str()),
@@ -163,11 +167,18 @@ pub(crate) fn finish(
             ":denoise_ms": signed(durations.denoise_ms),
             ":decode_ms": signed(durations.decode_ms),
             ":encode_ms": signed(durations.encode_ms),
-        }, |row| row.get(0))?;
-    match called_back {
-        true => owe_callback(connection, id, ending.finished_at_ms),
-        false => Ok(()),
+        },
+        |row| Ok(JobRecord::from_row(row)),
+    )?;
+    let called_back = match &record {
+        Ok(record) => record.job.callback.is_some(),
+        // It cannot be read, which is for whoever reads it to say; nor can the one who waits for it be called.
+        Err(_) => false,
+    };
+    if called_back {
+        owe_callback(connection, id, ending.finished_at_ms)?;
     }
+    Ok(record.ok())
 }
 
 /// Somebody wants to know of the end: that is owed from the moment at which it is one.
@@ -251,7 +262,7 @@ fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
     since_epoch.map_or(0, |elapsed| {
         u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)

@@ -1,20 +1,29 @@
 //! The writer: one thread, one connection, group commit.
+//!
+//! Statuses on the way wait a moment for company: nobody is answered for them, and a job that ends meanwhile takes them
+//! along.
 
 use crate::lock;
 use crate::reader::Reader;
-use crate::record::Ending;
+use crate::recent::Recent;
+use crate::record::{Ending, JobRecord};
 use crate::schema::{self, OpenError};
 use crate::statements;
 use reel_domain::{Durability, Idempotency, Job, JobId, JobStatus};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// Most writes that share one transaction, so that the first of them is not kept waiting for ever.
 pub const WRITES_PER_COMMIT_MAX: usize = 256;
+
+/// Longest time that a status which is not terminal waits for another write to share its transaction with.
+pub const STATUS_DELAY_MAX: Duration = Duration::from_millis(5);
 
 /// Why a write did not happen.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -98,7 +107,8 @@ enum Message {
 
 enum Write {
     Insert(Box<Job>, Option<Idempotency>),
-    SetStatus(JobId, u32, JobStatus),
+    /// With the time at which it was so, in milliseconds since the Unix epoch.
+    SetStatus(JobId, u32, JobStatus, u64),
     Finish(JobId, u32, Ending),
     Expire(JobId),
     Delete(JobId),
@@ -122,10 +132,14 @@ impl Journal {
     pub fn open_with(path: &Path, durability: Durability) -> Result<(Self, Reader), OpenError> {
         let lock = take_lock(path)?;
         let (connection, start) = schema::open_writer(path, durability)?;
+        let recent = Arc::new(Recent::default());
         let (messages, inbox) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("journal".into())
-            .spawn(move || run(connection, &inbox, lock))
+            .spawn({
+                let recent = Arc::clone(&recent);
+                move || run(connection, &inbox, &recent, lock)
+            })
             .map_err(|source| io_error(path, source))?;
         let inner = Inner {
             messages,
@@ -135,7 +149,7 @@ impl Journal {
         let journal = Self {
             inner: Arc::new(inner),
         };
-        Ok((journal, Reader::new(path)))
+        Ok((journal, Reader::new(path, recent)))
     }
 
     /// Stores a new job as `queued`. `done` runs on the writer thread, after the commit.
@@ -166,7 +180,8 @@ impl Journal {
         status: JobStatus,
         done: impl FnOnce(Result<(), WriteError>) + Send + 'static,
     ) {
-        self.write(Write::SetStatus(id, attempt, status), done);
+        let at_ms = statements::now_ms();
+        self.write(Write::SetStatus(id, attempt, status, at_ms), done);
     }
 
     /// Ends a job: the one terminal transition. A second one gets [`WriteError::AlreadyTerminal`], an older
@@ -268,41 +283,83 @@ fn io_error(path: &Path, source: std::io::Error) -> OpenError {
     }
 }
 
+/// Writes that wait for their transaction.
+#[derive(Default)]
+struct Batch {
+    writes: Vec<(Write, Done)>,
+    /// When the first of them came.
+    since: Option<Instant>,
+    /// Somebody waits for one of them.
+    urgent: bool,
+    /// A request to close came after them.
+    closing: bool,
+}
+
 // Takes the lock by value: it is held as long as the thread lives.
-fn run(mut connection: Connection, inbox: &Receiver<Message>, _lock: File) {
-    while let Ok(first) = inbox.recv() {
-        let (batch, closing) = gather(first, inbox);
-        commit(&mut connection, batch);
-        if closing {
-            refuse_the_rest(inbox);
-            break;
+fn run(mut connection: Connection, inbox: &Receiver<Message>, recent: &Recent, _lock: File) {
+    let mut batch = Batch::default();
+    while batch.gather(inbox) {
+        if batch.is_due() {
+            let Batch {
+                writes, closing, ..
+            } = std::mem::take(&mut batch);
+            commit(&mut connection, recent, writes);
+            if closing {
+                return refuse_the_rest(inbox);
+            }
         }
+    }
+    commit(&mut connection, recent, batch.writes);
+}
+
+impl Batch {
+    /// Waits for what comes next, and takes what is there by then, up to one transaction's worth. `false`: every handle
+    /// is gone.
+    fn gather(&mut self, inbox: &Receiver<Message>) -> bool {
+        let next = match self.since {
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(since) => inbox.recv_timeout(STATUS_DELAY_MAX.saturating_sub(since.elapsed())),
+        };
+        let mut next = match next {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        };
+        while let Some(message) = next {
+            match message {
+                Message::Close => {
+                    self.closing = true;
+                    return true;
+                }
+                Message::Write(write, done) => self.add(*write, done),
+            }
+            if self.writes.len() == WRITES_PER_COMMIT_MAX {
+                return true;
+            }
+            next = inbox.try_recv().ok();
+        }
+        true
+    }
+
+    fn add(&mut self, write: Write, done: Done) {
+        self.since.get_or_insert_with(Instant::now);
+        self.urgent |= !matches!(write, Write::SetStatus(..));
+        self.writes.push((write, done));
+    }
+
+    fn is_due(&self) -> bool {
+        let late = |since: Instant| since.elapsed() >= STATUS_DELAY_MAX;
+        let full = self.writes.len() >= WRITES_PER_COMMIT_MAX;
+        self.urgent || self.closing || full || self.since.is_some_and(late)
     }
 }
 
-/// What waits right now, up to one transaction's worth, and whether it ended with a request to close.
-fn gather(first: Message, inbox: &Receiver<Message>) -> (Vec<(Write, Done)>, bool) {
-    let mut batch = Vec::new();
-    let mut next = Some(first);
-    while let Some(message) = next {
-        match message {
-            Message::Close => return (batch, true),
-            Message::Write(write, done) => batch.push((*write, done)),
-        }
-        if batch.len() == WRITES_PER_COMMIT_MAX {
-            break;
-        }
-        next = inbox.try_recv().ok();
-    }
-    (batch, false)
-}
-
-fn commit(connection: &mut Connection, batch: Vec<(Write, Done)>) {
+fn commit(connection: &mut Connection, recent: &Recent, batch: Vec<(Write, Done)>) {
     let (writes, dones): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     match apply_all(connection, &writes) {
         Ok(results) => {
-            for (done, result) in dones.into_iter().zip(results) {
-                done(result);
+            for ((write, done), result) in writes.iter().zip(dones).zip(results) {
+                done(result.map(|ended| remember(recent, write, ended)));
             }
         }
         Err(error) => {
@@ -313,39 +370,104 @@ fn commit(connection: &mut Connection, batch: Vec<(Write, Done)>) {
     }
 }
 
+/// What a committed write means for the rows that are at hand. `ended`: the row that it made terminal.
+fn remember(recent: &Recent, write: &Write, ended: Option<JobRecord>) {
+    match (write, ended) {
+        (Write::Finish(..), Some(record)) => recent.ended(record),
+        (Write::Expire(id) | Write::Delete(id), _) => recent.take_away(*id),
+        _ => {}
+    }
+}
+
+type Applied = Result<Option<JobRecord>, WriteError>;
+
 /// Runs all writes in one transaction. `Err` means that none of them happened.
-fn apply_all(
-    connection: &mut Connection,
-    writes: &[Write],
-) -> Result<Vec<Result<(), WriteError>>, WriteError> {
+fn apply_all(connection: &mut Connection, writes: &[Write]) -> Result<Vec<Applied>, WriteError> {
     if writes.is_empty() {
         return Ok(Vec::new());
     }
+    let fates = fates(writes);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let results = writes
         .iter()
-        .map(|write| apply(&transaction, write))
+        .zip(fates)
+        .map(|(write, fate)| match fate {
+            Fate::Overtaken => Ok(None),
+            Fate::Happens { began_at_ms } => apply(&transaction, write, began_at_ms),
+        })
         .collect();
     // A full disk rolls the transaction back inside a statement; then this commit fails for everybody.
     transaction.commit()?;
     Ok(results)
 }
 
-fn apply(connection: &Connection, write: &Write) -> Result<(), WriteError> {
-    match write {
+/// What becomes of a write among those that share its transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Its job has moved on behind it: nothing of it would be left.
+    Overtaken,
+    /// It is done. The end of a job takes along when it began, if that was overtaken.
+    Happens { began_at_ms: Option<u64> },
+}
+
+fn fates(writes: &[Write]) -> Vec<Fate> {
+    /// The latest attempt of a job that is written of behind a place, and where its end is.
+    #[derive(Default)]
+    struct Behind {
+        attempt: u32,
+        end: Option<usize>,
+    }
+    let mut behind: HashMap<JobId, Behind> = HashMap::new();
+    let mut fates = vec![Fate::Happens { began_at_ms: None }; writes.len()];
+    for (place, write) in writes.iter().enumerate().rev() {
+        let (id, attempt, end) = match write {
+            Write::SetStatus(id, attempt, status, at_ms) => {
+                let later = behind.get(id).filter(|later| later.attempt >= *attempt);
+                match (status, later) {
+                    (status, _) if status.is_terminal() => {}
+                    (_, None) => {}
+                    (JobStatus::InProgress, Some(Behind { end: None, .. })) => {}
+                    (JobStatus::InProgress, Some(Behind { end: Some(end), .. })) => {
+                        // Of several beginnings the last one stands, as it would in the row.
+                        if fates[*end] == (Fate::Happens { began_at_ms: None }) {
+                            fates[*end] = Fate::Happens {
+                                began_at_ms: Some(*at_ms),
+                            };
+                        }
+                        fates[place] = Fate::Overtaken;
+                    }
+                    (_, Some(_)) => fates[place] = Fate::Overtaken,
+                }
+                (*id, *attempt, None)
+            }
+            Write::Finish(id, attempt, _) => (*id, *attempt, Some(place)),
+            _ => continue,
+        };
+        let later = behind.entry(id).or_default();
+        later.attempt = attempt.max(later.attempt);
+        later.end = end.or(later.end);
+    }
+    fates
+}
+
+fn apply(connection: &Connection, write: &Write, began_at_ms: Option<u64>) -> Applied {
+    let done = match write {
         Write::Insert(job, None) => statements::insert(connection, job),
         Write::Insert(job, Some(idempotency)) => {
             statements::insert_once(connection, job, idempotency)
         }
-        Write::SetStatus(id, attempt, status) => {
-            statements::set_status(connection, *id, *attempt, *status)
+        Write::SetStatus(id, attempt, status, at_ms) => {
+            statements::set_status(connection, *id, *attempt, *status, *at_ms)
         }
-        Write::Finish(id, attempt, ending) => statements::finish(connection, *id, *attempt, ending),
+        Write::Finish(id, attempt, ending) => {
+            return statements::finish(connection, *id, *attempt, ending, began_at_ms);
+        }
         Write::Expire(id) => statements::expire(connection, *id),
         Write::Delete(id) => statements::delete(connection, *id),
         Write::DelayCallback(id, due_ms) => statements::delay_callback(connection, *id, *due_ms),
         Write::SettleCallback(id) => statements::settle_callback(connection, *id),
-    }
+    };
+    done.map(|()| None)
 }
 
 fn refuse_the_rest(inbox: &Receiver<Message>) {

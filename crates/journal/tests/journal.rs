@@ -645,3 +645,51 @@ fn without_syncing_what_was_answered_for_is_still_there_for_whoever_comes_next()
     let (_, reader) = Journal::open(&path).unwrap();
     assert_eq!(reader.unfinished().unwrap().len(), 1);
 }
+
+#[test]
+fn what_waited_for_company_ends_in_the_row_as_if_each_had_gone_alone() {
+    let fixture = Fixture::new();
+    let (first, second) = (fixture.insert(1), fixture.insert(2));
+    let (done, results) = mpsc::channel();
+    let mut asked = 0;
+    let mut note = || {
+        asked += 1;
+        let done = done.clone();
+        move |result| done.send(result).unwrap()
+    };
+    // One job that ends at once, and one that an older attempt speaks of behind a newer one.
+    let journal = &fixture.journal;
+    journal.set_status(second, 2, JobStatus::Encoding, note());
+    journal.set_status(second, 1, JobStatus::Queued, note());
+    journal.set_status(first, 1, JobStatus::InProgress, note());
+    journal.set_status(first, 1, JobStatus::Encoding, note());
+    journal.finish(first, 1, completed(), note());
+    for _ in 0..asked {
+        results.recv().unwrap().unwrap();
+    }
+    let row = fixture.reader.get(first).unwrap().unwrap();
+    assert_eq!((row.status, row.attempts), (JobStatus::Completed, 1));
+    assert!(row.started_at_ms.is_some());
+    let row = fixture.reader.get(second).unwrap().unwrap();
+    assert_eq!((row.status, row.attempts), (JobStatus::Encoding, 2));
+}
+
+#[test]
+fn a_row_at_hand_goes_with_the_job_and_changes_with_it() {
+    let fixture = Fixture::new();
+    let id = fixture.insert(1);
+    assert!(fixture.reader.get(id).unwrap().is_some());
+    assert!(fixture.reader.recent(id).is_none(), "it may still change");
+    fixture.finish(id, 1, completed()).unwrap();
+    let at_hand = fixture.reader.recent(id).unwrap();
+    let other = Reader::clone(&fixture.reader);
+    assert_eq!(other.get(id).unwrap().unwrap(), *at_hand);
+    wait(|done| fixture.journal.expire(id, done)).unwrap();
+    assert!(fixture.reader.recent(id).is_none());
+    let row = fixture.reader.get(id).unwrap().unwrap();
+    assert_eq!(row.status, JobStatus::Expired);
+    assert_eq!(*fixture.reader.recent(id).unwrap(), row, "it was read");
+    wait(|done| fixture.journal.delete(id, done)).unwrap();
+    assert!(fixture.reader.recent(id).is_none());
+    assert!(fixture.reader.get(id).unwrap().is_none());
+}

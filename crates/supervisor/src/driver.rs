@@ -6,7 +6,7 @@
 use crate::batches::Batches;
 use crate::checkpoints::Checkpoints;
 use crate::devices::Device;
-use crate::effects::now_ms;
+use crate::effects::{SpaceSeen, now_ms};
 use crate::encode::Prepared;
 use crate::event::{BundleNews, EVENTS_MAX, Event};
 use crate::incidents::Incidents;
@@ -36,6 +36,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// Every so many events a waiting request goes first, however many events of workers wait.
 const REQUEST_TURN: u32 = 64;
+/// Events that are taken before the picture of the pool is published again, if so many wait.
+const UNPUBLISHED_MAX: u32 = 32;
 /// Changes of one run are counted with so many bits, and runs above them.
 const NUMBERS_OF_A_RUN_BITS: u32 = 32;
 
@@ -219,6 +221,7 @@ pub struct Supervisor {
     pub(crate) space: Arc<Notify>,
     /// Told when a client is owed a word about the end of its job.
     pub(crate) owed: Arc<Notify>,
+    pub(crate) space_seen: SpaceSeen,
     pub(crate) ffmpeg: Ffmpeg,
     pub(crate) spawner: Spawner,
     pub(crate) metrics: Metrics,
@@ -231,6 +234,8 @@ pub struct Supervisor {
     inbox: mpsc::Receiver<Event>,
     requests: mpsc::Receiver<PoolRequest>,
     turns: u32,
+    /// Events since the last picture.
+    unpublished: u32,
 }
 
 impl Supervisor {
@@ -275,6 +280,7 @@ impl Supervisor {
             keeper: Some(keeper),
             space,
             owed: parts.owed,
+            space_seen: SpaceSeen::default(),
             tuning: parts.tuning,
             retention,
             decided: VecDeque::new(),
@@ -293,6 +299,7 @@ impl Supervisor {
             device_memory: parts.device_memory,
             slots_per_device: parts.slots_per_device,
             turns: 0,
+            unpublished: 0,
             bundles: BTreeMap::new(),
             profiles: Profiles::load(parts.profiles),
             menu: parts.menu,
@@ -346,7 +353,12 @@ impl Supervisor {
             while let Some(command) = self.decided.pop_front() {
                 self.perform(command, now);
             }
-            self.publish(now);
+            // The picture is for people and probes: what waits already goes first.
+            self.unpublished += 1;
+            if self.unpublished >= UNPUBLISHED_MAX || self.inbox.is_empty() {
+                self.unpublished = 0;
+                self.publish(now);
+            }
             if self.is_over() {
                 break;
             }

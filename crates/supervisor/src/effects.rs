@@ -4,11 +4,14 @@ use crate::driver::Supervisor;
 use crate::encode;
 use crate::event::Event;
 use reel_artifacts::Store;
-use reel_domain::{AttemptId, Durations, Job, JobId, JobStatus, Origin, Outcome, Rejection};
-use reel_journal::{Ending, WriteError};
+use reel_domain::{
+    AttemptId, Durations, Idempotency, Job, JobId, JobStatus, Origin, Outcome, Rejection,
+};
+use reel_journal::{Ending, Journal, WriteError};
 use reel_scheduler::{Command, JobChange};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
 
 impl Supervisor {
     pub(crate) fn perform(&mut self, command: Command, now: Instant) {
@@ -58,20 +61,20 @@ impl Supervisor {
             self.store.clone(),
             self.events.clone(),
         );
+        // Without frames to write, and with space that was seen just now, the disk has no part in it yet.
+        if given.is_empty() && self.space_seen.is_fresh() {
+            return insert(&journal, &job, idempotency, events);
+        }
         let hard = self.tuning.retention.hard_free_bytes;
-        tokio::task::spawn_blocking(move || match keep_inputs(&store, &job, &given, hard) {
-            Ok(()) => {
-                let done = move |result: Result<(), WriteError>| {
-                    let result = result.map_err(|error| not_inserted(id, &error));
-                    let _ = events.blocking_send(Event::Stored(id, result));
-                };
-                match idempotency {
-                    Some(idempotency) => journal.insert_once(&job, idempotency, done),
-                    None => journal.insert(&job, done),
+        let space_seen = self.space_seen.clone();
+        tokio::task::spawn_blocking(move || {
+            let kept = keep_inputs(&store, &job, &given, hard);
+            space_seen.note(kept.is_ok());
+            match kept {
+                Ok(()) => insert(&journal, &job, idempotency, events),
+                Err(rejection) => {
+                    let _ = events.blocking_send(Event::Stored(id, Err(rejection)));
                 }
-            }
-            Err(rejection) => {
-                let _ = events.blocking_send(Event::Stored(id, Err(rejection)));
             }
         });
     }
@@ -165,6 +168,46 @@ impl Supervisor {
 
 /// Between two tries to store the end of a job.
 const ENDING_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long ago space for more work may have been seen for a job to be taken without another look.
+const SPACE_SEEN_MAX: Duration = Duration::from_millis(100);
+
+/// When somebody looked last whether there is space for more work, and there was.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SpaceSeen {
+    at: Arc<Mutex<Option<Instant>>>,
+}
+
+impl SpaceSeen {
+    fn is_fresh(&self) -> bool {
+        self.lock().is_some_and(|at| at.elapsed() < SPACE_SEEN_MAX)
+    }
+
+    fn note(&self, seen: bool) {
+        *self.lock() = seen.then(Instant::now);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn insert(
+    journal: &Journal,
+    job: &Job,
+    idempotency: Option<Idempotency>,
+    events: mpsc::Sender<Event>,
+) {
+    let id = job.id;
+    let done = move |result: Result<(), WriteError>| {
+        let result = result.map_err(|error| not_inserted(id, &error));
+        let _ = events.blocking_send(Event::Stored(id, result));
+    };
+    match idempotency {
+        Some(idempotency) => journal.insert_once(job, idempotency, done),
+        None => journal.insert(job, done),
+    }
+}
 
 /// Keeps what a job starts from where its workers and its encoder find it, if there is space for more work at all.
 fn keep_inputs(

@@ -308,7 +308,8 @@ impl Supervisor {
                 timings,
                 memory,
             } => {
-                tracing::info!(
+                // Its row says the same, in milliseconds.
+                tracing::debug!(
                     worker = %id, %attempt, encode_us = timings.encode_us, denoise_us = timings.denoise_us,
                     decode_us = timings.decode_us, "its output is here"
                 );

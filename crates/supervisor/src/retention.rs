@@ -23,6 +23,8 @@ const JUMP_MIN: Duration = Duration::from_secs(3_600);
 const JUMP_HOLD: Duration = Duration::from_secs(3_600);
 /// Rows that are forgotten at a time.
 const FORGET_MAX: usize = 1_024;
+/// From one look to the next, however much ends meanwhile: what is due is due in hours, and space goes by the megabyte.
+const ROUND_PAUSE: Duration = Duration::from_millis(250);
 /// After a failure of the disk.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
@@ -107,6 +109,7 @@ impl Keeper {
                     Due::In(RETRY_PAUSE)
                 }
             };
+            tokio::time::sleep(ROUND_PAUSE).await;
             match due {
                 Due::Nothing => nudge.notified().await,
                 Due::In(pause) => {

@@ -1,4 +1,5 @@
-//! The numbers of `docs/performance.md`: the native worker beside a Python one, in the same run.
+//! The numbers of `docs/performance.md`: the native worker beside a Python one, in the same run; and what Reel itself
+//! costs, beside a bare HTTP handler.
 //!
 //! Prints a table on stdout and, with `--json`, the same figures for machines. Every figure is the median of
 //! several runs with the smallest and the largest beside it.
@@ -9,14 +10,17 @@ mod completion;
 mod creates;
 mod deaths;
 mod device;
+mod http;
+mod load;
 mod native;
 mod peer;
 mod pool;
 mod preemption;
+mod server;
 mod table;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use reel_bundle::{Bundle, Cache, Model, Requirements, State};
 use reel_supervisor::Device;
 use std::fs::OpenOptions;
@@ -27,14 +31,16 @@ use table::Table;
 
 /// Measures the native worker, and a Python worker beside it.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The worker program
     #[arg(long, default_value = "target/release/reel-worker")]
     worker: PathBuf,
     /// The cache with the bundles
     #[arg(long, env = "REEL_CACHE_DIR")]
-    cache_dir: PathBuf,
+    cache_dir: Option<PathBuf>,
     /// The model's directory
     #[arg(long, default_value = "models/tiny-shapes")]
     model: PathBuf,
@@ -67,6 +73,12 @@ struct Args {
     json: Option<PathBuf>,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure what Reel itself costs, with workers that do nothing, beside a bare HTTP handler
+    Http(http::HttpArgs),
+}
+
 /// What is measured, and how often.
 #[derive(Debug, Clone)]
 struct Setting {
@@ -83,11 +95,22 @@ struct Setting {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let setting = setting(&args)?;
     let mut table = Table::default();
+    if let Some(Command::Http(http)) = &args.command {
+        http::measure(http, &mut table).await?;
+        println!("{table}");
+        return write_json(http.json.as_deref(), &table);
+    }
+    let setting = setting(&args)?;
     if let Some(trials) = args.deaths {
         deaths::busy_workers(&setting, trials, &mut table).await?;
-        creates::durable(&args.reel, setting.cache.root(), &mut table).await?;
+        let site = server::Site {
+            reel: &args.reel,
+            cache_dir: setting.cache.root(),
+            scratch: Path::new("."),
+            model: None,
+        };
+        creates::durable(site, 1, &mut table).await?;
         println!("{table}");
         return append(args.report.as_deref(), &table.for_report());
     }
@@ -100,11 +123,13 @@ async fn main() -> anyhow::Result<()> {
         peer::measure(&setting, &mut table)?;
     }
     println!("{table}");
-    if let Some(path) = args.json {
-        std::fs::write(&path, table.json()?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
+    write_json(args.json.as_deref(), &table)
+}
+
+/// Writes the figures for machines, if anybody wants them.
+fn write_json(path: Option<&Path>, table: &Table) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::write(path, table.json()?).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Adds lines to a file, if there is one.
@@ -115,7 +140,9 @@ fn append(path: Option<&Path>, lines: &str) -> anyhow::Result<()> {
 }
 
 fn setting(args: &Args) -> anyhow::Result<Setting> {
-    let cache = Cache::new(std::path::absolute(&args.cache_dir)?);
+    let cache_dir = args.cache_dir.as_deref();
+    let cache_dir = cache_dir.context("--cache-dir or REEL_CACHE_DIR must name the cache")?;
+    let cache = Cache::new(std::path::absolute(cache_dir)?);
     let model = Model::load(&args.model, None)?;
     let device = device::choose(args.device)?;
     let needs = if device.is_cpu() {

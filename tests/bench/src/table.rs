@@ -12,8 +12,34 @@ pub(crate) struct Row {
     min: f64,
     max: f64,
     runs: usize,
-    /// What the figure should not exceed, where there is such a bar.
-    bar: Option<f64>,
+    /// What the figure should keep to, where there is such a bar.
+    bar: Option<Bar>,
+}
+
+/// What a figure should keep to.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Bar {
+    /// Not more than this.
+    AtMost(f64),
+    /// Not less.
+    AtLeast(f64),
+}
+
+impl Bar {
+    const fn holds(self, figure: f64) -> bool {
+        match self {
+            Self::AtMost(bar) => figure <= bar,
+            Self::AtLeast(bar) => figure >= bar,
+        }
+    }
+
+    const fn sign(self) -> (&'static str, &'static str, f64) {
+        match self {
+            Self::AtMost(bar) => ("≤", "<=", bar),
+            Self::AtLeast(bar) => ("≥", ">=", bar),
+        }
+    }
 }
 
 /// All figures of one run of the program.
@@ -28,9 +54,24 @@ impl Table {
         &mut self,
         name: &str,
         unit: &'static str,
-        mut samples: Vec<f64>,
+        samples: Vec<f64>,
         bar: Option<f64>,
     ) {
+        self.push(name, unit, samples, bar.map(Bar::AtMost));
+    }
+
+    /// As [`add`](Self::add), with a bar that the median should reach.
+    pub(crate) fn add_at_least(
+        &mut self,
+        name: &str,
+        unit: &'static str,
+        samples: Vec<f64>,
+        bar: f64,
+    ) {
+        self.push(name, unit, samples, Some(Bar::AtLeast(bar)));
+    }
+
+    fn push(&mut self, name: &str, unit: &'static str, mut samples: Vec<f64>, bar: Option<Bar>) {
         samples.sort_by(f64::total_cmp);
         let (Some(&min), Some(&max)) = (samples.first(), samples.last()) else {
             return;
@@ -80,9 +121,13 @@ impl Table {
     /// The rows as `make chaos` prints them: what, bar, measured.
     pub(crate) fn for_report(&self) -> String {
         let line = |row: &Row| {
-            let bar = row
-                .bar
-                .map_or_else(|| "-".into(), |bar| format!("<= {bar} {}", row.unit));
+            let bar = row.bar.map_or_else(
+                || "-".into(),
+                |bar| {
+                    let (_, sign, bar) = bar.sign();
+                    format!("{sign} {bar} {}", row.unit)
+                },
+            );
             format!(
                 "| {} | {bar} | {:.1} {} ({:.1} to {:.1}, {} runs) |\n",
                 row.name, row.median, row.unit, row.min, row.max, row.runs
@@ -111,7 +156,11 @@ impl fmt::Display for Table {
         )?;
         for row in &self.rows {
             let name = format!("{} ({})", row.name, row.unit);
-            let bar = row.bar.map_or_else(String::new, |bar| format!("≤ {bar}"));
+            let bar = row.bar.map_or_else(String::new, |bar| {
+                let (sign, _, figure) = bar.sign();
+                let missed = if bar.holds(row.median) { "" } else { " !" };
+                format!("{sign} {figure}{missed}")
+            });
             writeln!(
                 f,
                 "| {name:<58} | {:>10.3} | {:>10.3} | {:>10.3} | {:>4} | {bar:>8} |",

@@ -56,7 +56,7 @@ impl Engine for Script {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             engine: "fake".into(),
-            max_batch: 4,
+            max_batch: if self.videos { 8 } else { 4 },
             continuous: self.bundle_id != "formed",
             pausable: self.bundle_id != "formed",
             videos: self.videos,
