@@ -151,7 +151,7 @@ fn job(row: &Row<'_>) -> Result<Job, RowError> {
         conditioning_frames: number(row, "conditioning_frames")?,
         sampling: sampling(row)?,
         sharing: Sharing {
-            tenant: tenant(row)?,
+            tenant: parsed(row, "tenant")?,
             priority: parsed(row, "priority")?,
             alone: column(row, "alone")?,
             begin_by_ms: optional_number(row, "begin_by_ms")?,
@@ -163,8 +163,10 @@ fn job(row: &Row<'_>) -> Result<Job, RowError> {
     })
 }
 
+/// The tenant in a row that is not a job's: it is found by its name.
 pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantName, RowError> {
-    parsed(row, "tenant")
+    let name: String = valid("tenant", row.get("tenant"))?;
+    valid("tenant", name.parse())
 }
 
 fn origin(row: &Row<'_>) -> Result<Option<Origin>, RowError> {

@@ -65,7 +65,10 @@ async fn a_job_that_waits_for_another_tells_that_it_waited() {
     pool.until_both_slots_are_hot().await;
     let mut ids = Vec::new();
     for _ in 0..4 {
-        ids.push(pool.submit_long(2).await);
+        // One that joined another would not have waited.
+        let mut job = pool.job(2, "slow");
+        job.sharing.alone = true;
+        ids.push(pool.submit_job(job).await);
     }
     let last = ids[3];
     let record = pool.end(last).await;
