@@ -64,7 +64,9 @@ def test_a_remix_and_an_extension_are_safe_in_the_same_way(
 
 
 @pytest.mark.parametrize("lost", [1, 2])
-def test_without_a_key_the_tries_that_the_sdk_counts_are_one_request(base_url, connect, count, lost):
+def test_without_a_key_the_tries_that_the_sdk_counts_are_one_request(
+    base_url, connect, count, lost
+):
     with count() as counted, LosingProxy(base_url, lost) as proxy:
         client = connect(base_url=proxy.base_url, max_retries=2)
         video = client.videos.create_and_poll(prompt=PROMPT, extra_body=BODY)
