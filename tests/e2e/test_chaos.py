@@ -287,8 +287,10 @@ def test_a_clock_that_jumps_expires_nothing_and_stops_nothing(baked: Path, tmp_p
             created.append(ended["created_at"])
             assert server.get(first)["status"] == "completed", "nothing expires because of a jump"
             server.content(first)
+            if len(created) == 1:
+                # Old videos are looked at now and then: back before that, nobody had noticed.
+                until(lambda: "jumped forward" in server.log.read_text(), "a word about it")
         assert created[0] - created[2] > 3_600 * 24 * 3_600, "the clock was turned"
-        assert "the clock has jumped forward" in server.log.read_text()
         assert server.stop() == 0
     finally:
         server.process.kill()
