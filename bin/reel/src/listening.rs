@@ -13,7 +13,8 @@ use std::time::Duration;
 pub(crate) struct Server {
     /// Where to listen. Anywhere but on loopback takes keys.
     pub(crate) listen: SocketAddr,
-    /// Where operators reach metrics and the pool without a key; `None`: on `listen`, with an operator's key.
+    /// Where operators reach metrics and the pool: without a key on loopback, elsewhere with an operator's. `None`: on
+    /// `listen`, with an operator's key.
     pub(crate) admin_listen: Option<SocketAddr>,
     /// What clients write before a path, for addresses that are sent to them.
     pub(crate) public_url: Option<String>,
@@ -65,7 +66,16 @@ impl Server {
     pub(crate) fn gateway(&self) -> GatewayConfig {
         GatewayConfig {
             listen: self.listen,
+            admin_is_local: self
+                .admin_listen
+                .is_none_or(|admin| admin.ip().is_loopback()),
             body_bytes_max: self.body_bytes_max,
+            // As much as a data URL takes, and what a request adds to it.
+            json_bytes_max: self
+                .body_bytes_max
+                .div_ceil(3)
+                .saturating_mul(4)
+                .saturating_add(64 * 1024),
             sync_deadline: Duration::from_secs(self.sync_deadline_s),
             download_url_lifetime: Duration::from_secs(self.download_url_lifetime_s),
             public_url: self.public_url.clone(),

@@ -101,12 +101,17 @@ pub(crate) fn image_decoder() -> ImageDecoder {
 
 /// The keys of the data directory, which are followed from now on. Where there are none, only this machine may ask.
 pub(crate) fn open_keys(config: &Config) -> anyhow::Result<Keys> {
-    let (data_dir, listen) = (&config.paths.data_dir, config.server.listen);
+    let (data_dir, server) = (&config.paths.data_dir, &config.server);
+    let mut addresses = [Some(server.listen), server.admin_listen]
+        .into_iter()
+        .flatten();
     let now = Instant::now();
     let ring = SharedKeyRing::open(KeyFile::of(data_dir).path(), now, tell_of_keys)?;
     let keys = ring.ring(now);
-    if keys.is_empty() && !listen.ip().is_loopback() {
-        return Err(UsageError::NoKeys(listen).into());
+    if keys.is_empty()
+        && let Some(open) = addresses.find(|address| !address.ip().is_loopback())
+    {
+        return Err(UsageError::NoKeys(open).into());
     }
     if let Some(exposure) = keys.exposure() {
         tracing::warn!("{exposure}");

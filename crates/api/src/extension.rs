@@ -121,7 +121,9 @@ impl ExtendVideo {
             },
             sharing: Sharing {
                 tenant: stamp.tenant,
-                priority: self.priority.unwrap_or(source.sharing.priority),
+                priority: self
+                    .priority
+                    .unwrap_or_else(|| source.sharing.priority.max(stamp.priority)),
                 alone: source.sharing.alone,
                 begin_by_ms: None,
             },

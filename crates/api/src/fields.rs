@@ -10,7 +10,7 @@ use std::fmt;
 const FIELDS_MAX: usize = 64;
 
 /// The fields of one request. Each name occurs once.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fields {
     entries: Vec<(String, Field)>,
 }

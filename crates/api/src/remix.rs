@@ -55,6 +55,8 @@ impl RemixVideo {
             sharing: Sharing {
                 tenant: stamp.tenant,
                 begin_by_ms: None,
+                // No more urgent than whoever asks may be.
+                priority: source.sharing.priority.max(stamp.priority),
                 ..source.sharing.clone()
             },
             origin: Some(Origin::Remix { of: source.id }),

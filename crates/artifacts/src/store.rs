@@ -169,7 +169,7 @@ impl Store {
     fn move_in(&self, staging: &Staging) -> Result<(), StoreError> {
         let durability = self.directories.durability;
         let directory = self.video_directory(staging.attempt().job);
-        let _moving = self.moving();
+        let moving = self.moving();
         let is_new = durable::create_private_dir_in(&directory);
         if !is_new.map_err(failed("create", &directory))? {
             remove_stills(&directory, &Still::ALL, durability)?;
@@ -177,6 +177,8 @@ impl Store {
         let path = directory.join(VIDEO_NAME);
         fs::rename(staging.path(), &path).map_err(failed("publish", &path))?;
         staging.leave();
+        // The disk may take its time; the names are as they have to be.
+        drop(moving);
         for path in [&directory, &self.directories.videos] {
             durable::sync_dir(path, durability).map_err(failed("sync", path))?;
         }

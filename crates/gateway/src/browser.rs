@@ -26,8 +26,13 @@ impl Names {
 
     /// Refuses what a page of another site makes a browser send.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let host = headers.get(header::HOST);
-        let host: Option<Authority> = host.and_then(|host| host.to_str().ok()?.parse().ok());
+        let mut hosts = headers.get_all(header::HOST).iter();
+        // Browsers always say one.
+        let host = match (hosts.next(), hosts.next()) {
+            (None, _) => None,
+            (Some(host), None) => Some(authority(host).ok_or(ApiError::UnknownHost)?),
+            (Some(_), Some(_)) => return Err(ApiError::UnknownHost),
+        };
         if host.as_ref().is_some_and(|host| !self.is_ours(host)) {
             return Err(ApiError::UnknownHost);
         }
@@ -53,6 +58,10 @@ impl Names {
         };
         self.origins.contains(origin) || own(origin).unwrap_or(false)
     }
+}
+
+fn authority(host: &HeaderValue) -> Option<Authority> {
+    host.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -84,6 +93,8 @@ mod tests {
             "evil.example",
             "localhost.evil.example:8000",
             "127.0.0.1.evil.example",
+            "local{host",
+            "",
         ] {
             assert!(
                 matches!(check(host, None), Err(ApiError::UnknownHost)),

@@ -131,6 +131,18 @@ pub(crate) async fn identify_admin(
     }
 }
 
+/// Lets in whoever is on this machine, but for what pages of other sites make a browser send.
+pub(crate) async fn identify_neighbour(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match gateway.door.names.check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
 /// The keys, and what is counted for each.
 #[derive(Debug)]
 pub(crate) struct Door {
@@ -188,7 +200,7 @@ impl Door {
     }
 
     /// Counts a request for a video against the limits of its key, unless it has become a job before (`known`) and is
-    /// counted as that. For a moment a job may count twice, as arriving and as living: the limit is never exceeded.
+    /// counted as that. For a moment a job may count twice, as arriving and as living.
     pub(crate) fn arrive(
         &self,
         caller: &Caller,

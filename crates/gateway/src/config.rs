@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct GatewayConfig {
     /// Where to listen. Loopback, unless told otherwise; anywhere else takes keys.
     pub listen: SocketAddr,
+    /// The listener for operators is on loopback, where nobody needs a key.
+    pub admin_is_local: bool,
     /// Largest request body, in bytes. Holds the largest image and what a form adds to it.
     pub body_bytes_max: usize,
     /// Largest JSON body, in bytes. Holds the largest image as a data URL.
@@ -41,6 +43,7 @@ impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            admin_is_local: true,
             body_bytes_max: reel_media::IMAGE_BYTES_MAX + 64 * 1024,
             json_bytes_max: reel_media::IMAGE_BYTES_MAX.div_ceil(3) * 4 + 128 * 1024,
             body_read_deadline: Duration::from_secs(60),

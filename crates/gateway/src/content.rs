@@ -24,6 +24,8 @@ use std::sync::Arc;
 
 /// Bytes that are read from a video at a time.
 const CHUNK_BYTES: usize = 128 * 1024;
+/// It is one client's, and may be gone the next time.
+const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// The path of a video's content.
 pub(crate) fn path(id: JobId) -> String {
@@ -101,15 +103,19 @@ async fn permitted(
         Variant::Video => None,
         variant => Some(variant.as_str()),
     };
-    gateway.door.signer().verify(
+    let verified = gateway.door.signer().verify(
         &path(id),
         variant,
         &record.job.sharing.tenant,
         &expires_s.to_string(),
         signature,
         now_ms() / 1_000,
-    )?;
-    Ok(record)
+    );
+    match verified {
+        Ok(()) => Ok(record),
+        Err(SignedUrlError::Malformed) => Err(SignedUrlError::Wrong.into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The whole video of a completed job.
@@ -134,7 +140,8 @@ fn etag(sha256: &str) -> Result<HeaderValue, ApiError> {
 
 fn not_modified(sha256: &str) -> Result<Response, ApiError> {
     let etag = etag(sha256)?;
-    Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response())
+    let headers = [(header::ETAG, etag), (header::CACHE_CONTROL, CACHE_CONTROL)];
+    Ok((StatusCode::NOT_MODIFIED, headers).into_response())
 }
 
 /// The client has this very file.
@@ -270,10 +277,7 @@ fn headers(content: &Content, length: u64) -> Result<[(HeaderName, HeaderValue);
         (header::CONTENT_LENGTH, HeaderValue::from(length)),
         (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
         (header::ETAG, etag(&content.sha256)?),
-        (
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("private, no-cache"),
-        ),
+        (header::CACHE_CONTROL, CACHE_CONTROL),
         (header::CONTENT_DISPOSITION, disposition),
         (
             header::X_CONTENT_TYPE_OPTIONS,

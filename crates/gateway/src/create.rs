@@ -12,6 +12,10 @@ use bytes::Bytes;
 use reel_api::{CreateVideo, ExtendVideo, IMAGE_FIELD, ImageSource, Invalid, RemixVideo};
 use reel_domain::{Job, JobId, JobStatus, Rejection, Shape};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for a place to decode an image.
+const DECODER_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// `POST /v1/videos`: answers when the job is durable.
 pub(crate) async fn create(
@@ -30,7 +34,9 @@ pub(crate) async fn create_sync(
     caller: Caller,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::read(&gateway, caller, request).await?;
+    let mut asked = Asked::read(&gateway, caller, request).await?;
+    // Its answer is the video.
+    let _attempt = asked.attempt.take();
     let id = new_video(&gateway, asked).await?;
     sync::video(&gateway, id).await
 }
@@ -49,12 +55,13 @@ pub(crate) async fn extend(
     videos::show(&gateway, &caller, id).await
 }
 
-async fn extension(gateway: &Gateway, asked: Asked<'_>) -> Result<JobId, ApiError> {
+async fn extension(gateway: &Gateway, mut asked: Asked<'_>) -> Result<JobId, ApiError> {
     asked.refuse_image()?;
-    let request = ExtendVideo::from_fields(asked.upload.fields.clone())?;
+    let request = ExtendVideo::from_fields(std::mem::take(&mut asked.upload.fields))?;
     let source = gateway.find(request.video, &asked.caller).await?;
     let (job, video) = match (source.status(), &source) {
         (JobStatus::Completed, Found::Stored(record)) => (&record.job, record.job.id),
+        (JobStatus::Expired, _) => return Err(Rejection::SourceGone { id: request.video }.into()),
         (status, _) => return Err(ApiError::NoContent(status)),
     };
     let shapes = view::continuations(&job.bundle.model, &gateway.pool.state());
@@ -80,13 +87,13 @@ pub(crate) async fn remix(
     request: Request,
 ) -> Result<Response, ApiError> {
     let source = videos::video_id(id)?;
-    let asked = Asked::read(&gateway, caller.clone(), request).await?;
+    let mut asked = Asked::read(&gateway, caller.clone(), request).await?;
     let id = match asked.earlier()? {
         Some(id) => id,
         None => {
             let source = gateway.find(source, &caller).await?;
             asked.refuse_image()?;
-            let request = RemixVideo::from_fields(asked.upload.fields.clone())?;
+            let request = RemixVideo::from_fields(std::mem::take(&mut asked.upload.fields))?;
             let job = request.into_job(source.job(), asked.stamp(false)?)?;
             let given = given_again(&gateway, &source, &job).await?;
             asked.submit(&gateway, job, given).await?
@@ -99,7 +106,7 @@ async fn new_video(gateway: &Gateway, mut asked: Asked<'_>) -> Result<JobId, Api
     if let Some(id) = asked.earlier()? {
         return Ok(id);
     }
-    let mut request = CreateVideo::from_fields(asked.upload.fields.clone())?;
+    let mut request = CreateVideo::from_fields(std::mem::take(&mut asked.upload.fields))?;
     let image = image(asked.upload.image.take(), request.image.take())?;
     let job = request.into_job(
         &view::offers(&gateway.catalog),
@@ -127,12 +134,9 @@ async fn decode(gateway: &Gateway, image: ImageSource, shape: Shape) -> Result<V
         ImageSource::Bytes(bytes) => bytes,
         ImageSource::Url(url) => fetch::image(gateway, url).await?,
     };
-    // Every decoder ends within its deadline, and those who wait for one are no more than `creates`.
-    let _place = gateway
-        .image_decodes
-        .acquire()
-        .await
-        .map_err(|_| ApiError::Shed)?;
+    let place = gateway.image_decodes.acquire();
+    let place = tokio::time::timeout(DECODER_WAIT_MAX, place).await;
+    let _place = place.ok().and_then(Result::ok).ok_or(ApiError::Shed)?;
     Ok(gateway.image_decoder.decode(image, shape).await?)
 }
 

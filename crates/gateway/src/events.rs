@@ -40,7 +40,7 @@ pub(crate) async fn of_video(
 ) -> Result<Response, ApiError> {
     let id = video_id(id)?;
     let seen = last_event_id(&headers)?.unwrap_or(0);
-    let watched = gateway.pool.board().watch(id);
+    let watched = gateway.watched(id).await;
     let (job, progress) = match watched {
         Some((job, progress)) if caller.sees(&job.sharing.tenant) => (job, progress),
         Some(_) => return Err(ApiError::UnknownVideo),
@@ -210,7 +210,7 @@ impl All {
 }
 
 /// Ready when the supervisor is gone, and nothing will happen any more.
-async fn gone(state: &mut watch::Receiver<Arc<PoolState>>) {
+pub(crate) async fn gone(state: &mut watch::Receiver<Arc<PoolState>>) {
     while state.changed().await.is_ok() {}
 }
 

@@ -16,7 +16,11 @@ use reel_outbound::UrlPolicy;
 use reel_pool::{Catalog, JobProgress, PoolHandle};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tokio::sync::Semaphore;
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+
+/// Longest time from the commit of a job to its being shown.
+const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the gateway is joined from.
 #[derive(Debug)]
@@ -128,6 +132,26 @@ impl Gateway {
         match caller.sees(&found.job().sharing.tenant) {
             true => Ok(found),
             false => Err(ApiError::UnknownVideo),
+        }
+    }
+
+    /// Follows a job that is not over. One that is durable since a moment ago is about to be shown.
+    pub(crate) async fn watched(
+        &self,
+        id: JobId,
+    ) -> Option<(Arc<Job>, watch::Receiver<JobProgress>)> {
+        let mut newest = self.pool.board().newest();
+        let deadline = tokio::time::Instant::now() + SHOWN_WITHIN;
+        loop {
+            newest.borrow_and_update();
+            if let Some(watched) = self.pool.board().watch(id) {
+                return Some(watched);
+            }
+            if self.record(id).await.ok()?.status.is_terminal() {
+                return None;
+            }
+            let changed = tokio::time::timeout_at(deadline, newest.changed()).await;
+            changed.ok()?.ok()?;
         }
     }
 

@@ -32,7 +32,7 @@ enum Encoding {
 pub(crate) async fn read(request: Request, config: &GatewayConfig) -> Result<Upload, ApiError> {
     let encoding = encoding(request.headers())?;
     let bytes_max = match encoding {
-        Encoding::Json => config.json_bytes_max.min(config.body_bytes_max),
+        Encoding::Json => config.json_bytes_max,
         Encoding::Form { .. } => config.body_bytes_max,
     };
     let body = read_body(request.into_body(), bytes_max, config.body_read_deadline).await?;

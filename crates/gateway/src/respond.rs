@@ -62,7 +62,7 @@ pub(crate) enum ApiError {
     )]
     TooFast(#[from] Limited),
     #[error(
-        "this key allows {limit} unfinished jobs, and there are as many; wait for one to end, or cancel one"
+        "this key allows its tenant {limit} unfinished jobs, and there are as many; wait for one to end, or cancel one"
     )]
     UnfinishedJobs {
         limit: u32,

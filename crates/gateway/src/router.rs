@@ -1,6 +1,6 @@
 //! The table of routes.
 
-use crate::caller::{identify, identify_admin};
+use crate::caller::{identify, identify_admin, identify_neighbour};
 use crate::gateway::{Gateway, Parts};
 use crate::respond::ApiError;
 use crate::{content, create, docs, events, health, leftover, metrics, models, operate, videos};
@@ -22,7 +22,7 @@ const NO_EDITS: &str = "editing a video needs a model that takes a whole video, 
 pub struct Routers {
     /// Everything, with keys where there are some.
     pub public: Router,
-    /// What operators use, without keys, for a listener that only they can reach.
+    /// What operators use. On loopback without keys, and otherwise with an operator's.
     pub admin: Router,
 }
 
@@ -31,6 +31,11 @@ pub fn routers(parts: Parts) -> Routers {
     let gateway = Arc::new(Gateway::new(parts));
     let door = from_fn_with_state(Arc::clone(&gateway), identify);
     let admin_door = from_fn_with_state(Arc::clone(&gateway), identify_admin);
+    let neighbour = from_fn_with_state(Arc::clone(&gateway), identify_neighbour);
+    let admin = match gateway.config.admin_is_local {
+        true => operators().route_layer(neighbour),
+        false => operators().route_layer(admin_door.clone()),
+    };
     let public = probes()
         .merge(docs::routes())
         .merge(api().route_layer(door))
@@ -44,7 +49,7 @@ pub fn routers(parts: Parts) -> Routers {
     };
     Routers {
         public: public.with_state(Arc::clone(&gateway)),
-        admin: finish(probes().merge(operators()), &gateway).with_state(gateway),
+        admin: finish(probes().merge(admin), &gateway).with_state(gateway),
     }
 }
 

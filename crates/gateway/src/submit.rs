@@ -4,7 +4,7 @@ use crate::caller::{Arrival, Caller, now_ms};
 use crate::gateway::Gateway;
 use crate::intake::{self, Upload};
 use crate::respond::ApiError;
-use crate::tries;
+use crate::tries::{self, Try};
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use reel_api::{IMAGE_FIELD, Invalid, Stamp};
@@ -31,6 +31,8 @@ pub(crate) struct Asked<'a> {
     idempotency: Option<Idempotency>,
     known: Option<Known>,
     trace: Option<TraceParent>,
+    /// Held until there is an answer.
+    pub(crate) attempt: Option<Try>,
     _place: SemaphorePermit<'a>,
     _arrival: Arrival,
 }
@@ -48,17 +50,24 @@ impl<'a> Asked<'a> {
         let mut known = known(gateway, &caller, key.as_ref()).await?;
         // Whether a later try is known tells only its body.
         let may_be_known = known.is_some() || count.is_some_and(|count| count > 0);
-        let arrival = gateway.door.arrive(&caller, &gateway.pool, may_be_known)?;
+        let arrival = gateway.door.arrive(&caller, &gateway.pool, may_be_known);
+        if arrival.is_err() && count.is_none() {
+            return Err(arrival.err().unwrap_or(ApiError::Shed));
+        }
         let trace = trace(request.headers());
         let path = request.uri().path().to_owned();
         let upload = intake::read(request, &gateway.config).await?;
         let digest = digest(&path, &upload);
-        let key = match count {
-            Some(count) => {
-                let tries = &gateway.tries;
-                let key = tries.key(&caller.tenant, digest, count, Instant::now());
-                known = self::known(gateway, &caller, key.as_ref()).await?;
-                key
+        // A first try that is refused is one, too: the next is not of an earlier wish for the same.
+        let attempt = count.and_then(|count| {
+            let tries = &gateway.tries;
+            tries.begin(&caller.tenant, digest, count, Instant::now())
+        });
+        let arrival = arrival?;
+        let key = match &attempt {
+            Some(attempt) => {
+                known = self::known(gateway, &caller, Some(&attempt.key)).await?;
+                Some(attempt.key.clone())
             }
             None => key,
         };
@@ -72,6 +81,7 @@ impl<'a> Asked<'a> {
             idempotency,
             known,
             trace,
+            attempt,
             _place: place,
             _arrival: arrival,
         })

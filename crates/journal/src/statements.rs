@@ -69,13 +69,27 @@ pub(crate) fn insert_once(
         let same = digest == idempotency.digest;
         return Err(WriteError::Repeated { id, same });
     }
-    insert(connection, job)?;
+    // Both or neither, whatever becomes of the other writes of this commit.
+    connection.prepare_cached("SAVEPOINT once")?.execute([])?;
+    let inserted = insert(connection, job).and_then(|()| insert_key(connection, job, idempotency));
+    if inserted.is_err() {
+        connection.prepare_cached("ROLLBACK TO once")?.execute([])?;
+    }
+    connection.prepare_cached("RELEASE once")?.execute([])?;
+    inserted
+}
+
+fn insert_key(
+    connection: &Connection,
+    job: &Job,
+    idempotency: &Idempotency,
+) -> Result<(), WriteError> {
     connection
         .prepare_cached(
             "INSERT INTO idempotency_keys (tenant, key, digest, job_id) VALUES (?1, ?2, ?3, ?4)",
         )?
         .execute(params![
-            tenant,
+            job.sharing.tenant.as_str(),
             idempotency.key.as_str(),
             idempotency.digest,
             job.id.as_bytes()

@@ -88,8 +88,13 @@ impl SharedKeyRing {
             .ok()
             .map(|metadata| Stamp::of(&metadata));
         if stamp != look.stamp {
-            look.stamp = stamp;
-            (self.on_event)(self.reload(&mut look));
+            let before = std::mem::replace(&mut look.stamp, stamp);
+            let event = self.reload(&mut look);
+            if let KeyRingEvent::Refused(KeyFileError::Read { .. }) = &event {
+                // It could not be read, which may pass: the next look tries again.
+                look.stamp = before;
+            }
+            (self.on_event)(event);
         }
     }
 

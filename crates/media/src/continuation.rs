@@ -26,7 +26,8 @@ impl Ffmpeg {
     /// The last frames of a video that we made, in the order in which they are shown: RGB, 8 bit,
     /// `[count, height, width, 3]`. Of the shape only the sides matter; they have to be those of the video.
     ///
-    /// Waits for a place like [`Ffmpeg::encode`]. Dropping the future kills the child.
+    /// It is for requests, and has the places of stills: no number of them takes one from a job's encoding. The wait for
+    /// one counts. Dropping the future kills the child.
     ///
     /// # Errors
     /// [`MediaError::TooShort`], [`MediaError::OtherSize`], or what else [`MediaError`] tells.
@@ -36,9 +37,13 @@ impl Ffmpeg {
         count: u32,
         shape: Shape,
     ) -> Result<Vec<u8>, MediaError> {
-        // The semaphore is never closed.
-        let _place = self.places.acquire().await.map_err(io::Error::other)?;
         within(LAST_FRAMES_DEADLINE, async {
+            // The semaphore is never closed.
+            let _place = self
+                .still_places
+                .acquire()
+                .await
+                .map_err(io::Error::other)?;
             let footage = self.footage(video).await?;
             refuse_other_size(&footage, shape)?;
             refuse_short(&footage, count)?;

@@ -126,6 +126,22 @@ impl JobBoard {
         self.newest.send_replace(number);
     }
 
+    /// Makes a progress visible to whoever looks at this job or follows it. It is no change that followers of all jobs
+    /// are told of.
+    pub fn update(&self, id: JobId, progress: JobProgress) {
+        if let Some(entry) = self.lock().jobs.get(&id) {
+            entry.progress.send_replace(progress);
+        }
+    }
+
+    /// Nothing more is known here of a job: its row has the truth.
+    pub fn remove(&self, id: JobId) {
+        let mut living = self.lock();
+        if let Some(entry) = living.jobs.remove(&id) {
+            living.leave(&entry.job.sharing.tenant);
+        }
+    }
+
     /// A job that is not terminal, and its latest progress.
     #[must_use]
     pub fn get(&self, id: JobId) -> Option<(Arc<Job>, JobProgress)> {

@@ -1,13 +1,13 @@
 //! Living jobs as their clients see them, and who waits for what of them.
 
 use reel_domain::{Durations, Job, JobId, JobStatus, Rejection};
-use reel_pool::{CancelError, JobBoard, JobProgress};
+use reel_pool::{CancelError, Estimate, JobBoard, JobProgress};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::oneshot;
 
-/// The head of the queue for which positions are published; a job further back sees the last one it got.
+/// The head of the queue for which positions are published; a job further back sees the one that it got at first.
 pub(crate) const POSITIONS_PUBLISHED_MAX: usize = 256;
 
 type Answer<E> = oneshot::Sender<Result<(), E>>;
@@ -19,8 +19,8 @@ pub(crate) struct Live {
     pub(crate) accepted: Instant,
     /// Since when its frames are encoded.
     pub(crate) encoding: Option<Instant>,
-    /// How long it would take in all, as it seemed when it was accepted, in milliseconds.
-    pub(crate) estimated_ms: Option<f64>,
+    /// How long it would take in all, as it seemed when it was accepted: in milliseconds, and as its client was told.
+    pub(crate) estimated: Option<(f64, Estimate)>,
     /// Its last change has its number, and is being stored.
     ending: bool,
     progress: JobProgress,
@@ -39,8 +39,8 @@ impl Live {
 pub(crate) struct Jobs {
     living: BTreeMap<JobId, Live>,
     board: Arc<JobBoard>,
-    /// The number of the latest change.
-    sequence: u64,
+    /// Numbers of changes of this run are higher.
+    before: u64,
 }
 
 impl Jobs {
@@ -49,12 +49,16 @@ impl Jobs {
         Self {
             living: BTreeMap::new(),
             board,
-            sequence: before,
+            before,
         }
     }
 
     pub(crate) fn insert(&mut self, job: Job, submitted: Option<Answer<Rejection>>, now: Instant) {
-        let progress = JobProgress::accepted(&job);
+        // Each job counts for itself: its number tells nothing of others.
+        let progress = JobProgress {
+            sequence: self.before,
+            ..JobProgress::accepted(&job)
+        };
         let id = job.id;
         self.living.insert(
             id,
@@ -62,7 +66,7 @@ impl Jobs {
                 job: Arc::new(job),
                 accepted: now,
                 encoding: None,
-                estimated_ms: None,
+                estimated: None,
                 ending: false,
                 progress,
                 submitted,
@@ -80,16 +84,16 @@ impl Jobs {
     }
 
     /// The job is durable: whoever submitted it may know, and everybody can watch it. `position`: its place in the
-    /// queue, if it waits; `estimate`: how long it will take, in milliseconds.
+    /// queue, if it waits; `estimate`: how long it will take.
     pub(crate) fn stored(
         &mut self,
         id: JobId,
         position: Option<usize>,
-        estimate: impl FnOnce(&Job, &JobProgress) -> Option<f64>,
+        estimate: impl FnOnce(&Job, &JobProgress) -> Option<(f64, Estimate)>,
     ) {
         self.change(id, |progress| progress.queue_position = position);
         if let Some(live) = self.living.get_mut(&id) {
-            live.estimated_ms = estimate(&live.job, &live.progress);
+            live.estimated = estimate(&live.job, &live.progress);
         }
         if let Some(answer) = self
             .living
@@ -111,8 +115,7 @@ impl Jobs {
     pub(crate) fn change(&mut self, id: JobId, change: impl FnOnce(&mut JobProgress)) {
         if let Some(live) = self.living.get_mut(&id).filter(|live| !live.ending) {
             change(&mut live.progress);
-            self.sequence += 1;
-            live.progress.sequence = self.sequence;
+            live.progress.sequence += 1;
             self.board.publish(&live.job, live.progress.clone());
         }
     }
@@ -133,12 +136,12 @@ impl Jobs {
 
     /// The number of the change with which a job ends; no change of it follows.
     pub(crate) fn last_sequence(&mut self, id: JobId) -> u64 {
-        self.sequence += 1;
-        if let Some(live) = self.living.get_mut(&id) {
-            live.ending = true;
-            live.progress.sequence = self.sequence;
-        }
-        self.sequence
+        let Some(live) = self.living.get_mut(&id) else {
+            return self.before;
+        };
+        live.ending = true;
+        live.progress.sequence += 1;
+        live.progress.sequence
     }
 
     /// Somebody waits for the job to be terminal.
@@ -166,17 +169,20 @@ impl Jobs {
     /// The job's end could not be stored: it is the next start's.
     pub(crate) fn forget(&mut self, id: JobId) {
         self.living.remove(&id);
+        self.board.remove(id);
     }
 
     /// Publishes the positions of the jobs that wait, given from the head of the queue.
     pub(crate) fn positions(&mut self, waiting: impl Iterator<Item = JobId>) {
         for (position, id) in waiting.take(POSITIONS_PUBLISHED_MAX).enumerate() {
-            let known = self
-                .living
-                .get(&id)
-                .and_then(|live| live.progress.queue_position);
-            if known != Some(position) {
-                self.change(id, |progress| progress.queue_position = Some(position));
+            let Some(live) = self.living.get_mut(&id).filter(|live| !live.ending) else {
+                continue;
+            };
+            if live.progress.queue_position != Some(position) {
+                live.progress.queue_position = Some(position);
+                live.progress.sequence += 1;
+                // A long queue that moves on would drown what else happens.
+                self.board.update(id, live.progress.clone());
             }
         }
     }

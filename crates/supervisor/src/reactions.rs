@@ -22,6 +22,7 @@ use reel_scheduler::{
     SlotPhase, WorkerEvent, WorkerId,
 };
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 impl Supervisor {
@@ -113,10 +114,15 @@ impl Supervisor {
     fn show(&mut self, id: JobId) {
         let (estimates, state) = (&self.estimates, &self.state);
         let mut ahead = self.scheduler.waiting().take(POSITIONS_PUBLISHED_MAX);
-        let position = ahead.position(|waiting| waiting == id);
+        let position = ahead.position(|waiting| waiting == id).or_else(|| {
+            // Somewhere behind those; where exactly, a walk through all of them would tell.
+            let waiting = self.scheduler.waiting_len();
+            (waiting > POSITIONS_PUBLISHED_MAX).then(|| waiting - 1)
+        });
         self.jobs.stored(id, position, |job, progress| {
             let hot = state.borrow().is_hot(&job.bundle);
-            estimates.raw_ms(job, progress, hot)
+            let raw_ms = estimates.raw_ms(job, progress, hot)?;
+            Some((raw_ms, estimates.corrected(raw_ms)))
         });
     }
 
@@ -125,15 +131,16 @@ impl Supervisor {
             let _ = answer.send(Err(DeleteError::Running));
             return;
         }
-        let store = self.store.clone();
-        self.journal.delete(id, move |result| {
-            let _ = answer.send(match result {
-                Ok(()) => store
-                    .remove(id)
-                    .map_err(|error| DeleteError::Storage(error.to_string())),
-                Err(WriteError::Unknown(_)) => Err(DeleteError::Unknown),
-                Err(error) => Err(DeleteError::Storage(error.to_string())),
-            });
+        let (store, runtime) = (self.store.clone(), Handle::current());
+        self.journal.delete(id, move |result| match result {
+            // Not here: everybody's writes wait for this thread.
+            Ok(()) => drop(runtime.spawn_blocking(move || {
+                let removed = store.remove(id);
+                let _ =
+                    answer.send(removed.map_err(|error| DeleteError::Storage(error.to_string())));
+            })),
+            Err(WriteError::Unknown(_)) => drop(answer.send(Err(DeleteError::Unknown))),
+            Err(error) => drop(answer.send(Err(DeleteError::Storage(error.to_string())))),
         });
     }
 
@@ -613,11 +620,10 @@ impl Supervisor {
     /// How long it took is what later estimates are made of; how good the one for it was, is told.
     fn learn_duration(&self, live: &Live, took: Duration) {
         let actual_ms = took.as_secs_f64() * 1_000.0;
-        if let Some(raw_ms) = live.estimated_ms {
-            let estimate = self.estimates.corrected(raw_ms);
-            self.metrics.estimated(actual_ms <= estimate.p90_ms as f64);
+        if let Some((_, told)) = live.estimated {
+            self.metrics.estimated(actual_ms <= told.p90_ms as f64);
         }
-        let checked = live.estimated_ms.map(|raw_ms| (raw_ms, actual_ms));
+        let checked = live.estimated.map(|(raw_ms, _)| (raw_ms, actual_ms));
         self.estimates
             .completed(&live.job, live.progress().durations, checked);
     }

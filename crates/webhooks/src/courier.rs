@@ -273,7 +273,8 @@ impl Shared {
         };
         let message = Message::of(record);
         let ring = self.keys.ring(Instant::now());
-        let secrets = secrets(&ring, &record.job.sharing.tenant, &self.server_secret);
+        let tenant = &record.job.sharing.tenant;
+        let secrets = secrets(&ring, tenant, &self.server_secret, now_ms());
         let mut headers = message.headers(&secrets, now_ms() / 1_000);
         headers.push(("content-type", "application/json".into()));
         let headers = headers.iter().map(|(name, value)| (*name, value.as_str()));

@@ -90,16 +90,22 @@ impl Message {
     }
 }
 
-/// The secrets that a tenant's messages are signed with: those of its keys, and the server's where it has none.
+/// The secrets that a tenant's messages are signed with: those of its newest keys that can be used, and the server's where it has none.
 pub(crate) fn secrets(
     ring: &KeyRing,
     tenant: &TenantName,
     server: &WebhookSecret,
+    now_ms: u64,
 ) -> Vec<WebhookSecret> {
-    let keys = ring
+    let mut keys: Vec<_> = ring
         .keys()
-        .filter(|key| key.tenant == *tenant && key.revoked_ms.is_none());
-    let secrets = keys.filter_map(|key| key.webhook_secret.as_ref()?.expose().parse().ok());
+        .filter(|key| key.tenant == *tenant && key.refusal(now_ms).is_none())
+        .collect();
+    // Whoever has more keys than fit has changed to the newest ones.
+    keys.sort_by_key(|key| std::cmp::Reverse(key.created_ms));
+    let secrets = keys
+        .into_iter()
+        .filter_map(|key| key.webhook_secret.as_ref()?.expose().parse().ok());
     let secrets: Vec<WebhookSecret> = secrets.take(SIGNATURES_MAX).collect();
     match secrets.is_empty() {
         true => vec![server.clone()],

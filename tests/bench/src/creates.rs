@@ -19,7 +19,7 @@ const MEASURED: Duration = Duration::from_secs(5);
 const CONFIG: &str = "[pool]\nqueue_jobs_max = 1000000\n[scheduler]\ntenant_jobs_max = 1000000\n";
 
 const REQUEST: &str = concat!(
-    "POST /v1/videos HTTP/1.1\r\nHost: reel\r\nContent-Type: application/json\r\nContent-Length: 47\r\n\r\n",
+    "POST /v1/videos HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 47\r\n\r\n",
     "{\"prompt\": \"a circle\", \"num_inference_steps\":1}"
 );
 

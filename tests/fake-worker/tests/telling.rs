@@ -90,14 +90,13 @@ async fn numbers_of_changes_grow_over_a_restart() {
     let id = pool.submit_long(0).await;
     pool.until(id, |progress| progress.step >= 2).await;
     let (_, before) = pool.handle.board().get(id).unwrap();
-    assert!(before.sequence > done.sequence);
     let newest = *pool.handle.board().newest().borrow();
     // Twice is at once: the job goes on at the next start.
     pool.control.shut_down().await;
     pool.shut_down().await;
     let pool = Pool::start(dir.path()).await;
     let (_, after) = pool.handle.board().get(id).expect("it goes on");
-    assert!(after.sequence > before.sequence);
+    assert!(after.sequence > before.sequence.max(done.sequence));
     assert!(*pool.handle.board().newest().borrow() > newest);
     assert!(pool.handle.board().changes_after(newest, 1).is_err());
     let record = pool.end(id).await;

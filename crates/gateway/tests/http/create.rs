@@ -208,10 +208,14 @@ async fn bodies_that_cannot_be_read_are_refused() {
 #[tokio::test]
 async fn a_body_beyond_the_limit_is_refused() {
     let server = Server::with(GatewayConfig {
-        body_bytes_max: 100,
+        body_bytes_max: 200,
+        json_bytes_max: 100,
         ..GatewayConfig::default()
     });
     let answer = server.post("application/json", "x".repeat(101)).await;
+    answer.error(413, "body_too_large");
+    let form = "multipart/form-data; boundary=x";
+    let answer = server.post(form, "x".repeat(201)).await;
     answer.error(413, "body_too_large");
 }
 

@@ -264,7 +264,7 @@ async fn only_a_video_that_is_there_can_go_on() {
     server.pool.expire(expired).await;
     extend(&server, body(expired))
         .await
-        .error(410, "video_expired");
+        .error(410, "source_gone");
     let deleted = source(&server).await;
     server.delete(&format!("/v1/videos/{deleted}")).await;
     extend(&server, body(deleted))

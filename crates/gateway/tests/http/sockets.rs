@@ -218,7 +218,7 @@ async fn a_body_that_comes_byte_by_byte_is_given_up_and_its_place_is_free_again(
 #[tokio::test]
 async fn a_body_that_claims_to_be_too_large_is_not_waited_for() {
     let server = Server::with(GatewayConfig {
-        body_bytes_max: 1_000,
+        json_bytes_max: 1_000,
         ..GatewayConfig::default()
     });
     let listening = listen(&server, ServeLimits::default()).await;

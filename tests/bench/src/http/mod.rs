@@ -38,9 +38,9 @@ sync = \"off\"
 ";
 
 const SYNC: &[u8] =
-    b"POST /v1/videos/sync HTTP/1.1\r\nHost: reel\r\nContent-Type: application/json\r\n\
+    b"POST /v1/videos/sync HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
 Content-Length: 48\r\n\r\n{\"prompt\": \"a circle\", \"num_inference_steps\": 1}";
-const FOLLOW: &[u8] = b"GET /v1/events HTTP/1.1\r\nHost: reel\r\n\r\n";
+const FOLLOW: &[u8] = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// What Reel itself costs, beside a bare handler
 #[derive(Debug, clap::Args)]
@@ -242,7 +242,7 @@ fn rates(name: &str, rounds: &[(Outcome, Outcome)], bar: f64, table: &mut Table)
 
 /// A request that lives as long as the program.
 fn get(path: &str) -> &'static [u8] {
-    let text = format!("GET {path} HTTP/1.1\r\nHost: reel\r\n\r\n");
+    let text = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     Box::leak(text.into_bytes().into_boxed_slice())
 }
 
@@ -250,7 +250,7 @@ fn get(path: &str) -> &'static [u8] {
 async fn create(connection: &mut Connection, prompt: &str) -> anyhow::Result<String> {
     let body = format!("{{\"prompt\": \"{prompt}\", \"num_inference_steps\": 1}}");
     let request = format!(
-        "POST /v1/videos HTTP/1.1\r\nHost: reel\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /v1/videos HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let (status, body) = connection.ask_for_body(request.as_bytes()).await?;
