@@ -16,7 +16,7 @@ const CONNECTIONS_FULL: usize = 48;
 const MEASURED: Duration = Duration::from_secs(5);
 
 /// Nobody is refused for the number of their jobs.
-const CONFIG: &str = "[pool]\nqueue_jobs_max = 1000000\n[scheduler]\ntenant_jobs_max = 1000000\n";
+const CONFIG: &str = "[pool]\nqueue_jobs_max = 10000000\n[scheduler]\ntenant_jobs_max = 10000000\n";
 
 const REQUEST: &str = concat!(
     "POST /v1/videos HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 47\r\n\r\n",

@@ -29,7 +29,7 @@ const JOB_DEADLINE: Duration = Duration::from_secs(20);
 
 const CONFIG: &str = "\
 [server]
-connections_max = 12000
+connections_max = 24000
 [pool]
 slots_per_device = 2
 watchdog_floor_s = 120
