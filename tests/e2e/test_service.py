@@ -162,9 +162,12 @@ def test_a_server_serves_where_its_session_began_in_another_pid_namespace(
         pytest.skip(f"no pid namespaces here: {probe.stderr.decode()}")
     server = Server(tmp_path / "data", baked, tmp_path / "log", wrapper=own_pids)
     server.start()
-    server.until_ready()
-    answer = server.call("POST", "/v1/videos/sync", {"prompt": "a", "num_inference_steps": 1})
-    assert server.call("POST", "/v1/pool/drain").status == 202
-    assert server.process.wait(30) == 0
-    assert answer.status == 200, answer.body
+    try:
+        server.until_ready()
+        answer = server.call("POST", "/v1/videos/sync", {"prompt": "a", "num_inference_steps": 1})
+        assert answer.status == 200, answer.body
+        assert server.call("POST", "/v1/pool/drain").status == 202
+        assert server.process.wait(30) == 0
+    finally:
+        server.process.kill()
     assert "panicked" not in server.log.read_text()
