@@ -50,10 +50,14 @@ impl<'a> Asked<'a> {
         let mut known = known(gateway, &caller, key.as_ref()).await?;
         // Whether a later try is known tells only its body.
         let may_be_known = known.is_some() || count.is_some_and(|count| count > 0);
-        let arrival = gateway.door.arrive(&caller, &gateway.pool, may_be_known);
-        if arrival.is_err() && count.is_none() {
-            return Err(arrival.err().unwrap_or(ApiError::Shed));
-        }
+        let arrival = match (
+            gateway.door.arrive(&caller, &gateway.pool, may_be_known),
+            count,
+        ) {
+            // Whoever has its share of the places gets no other one to be refused in.
+            (Err(refusal @ ApiError::Shed), _) | (Err(refusal), None) => return Err(refusal),
+            (arrival, _) => arrival,
+        };
         let trace = trace(request.headers());
         let path = request.uri().path().to_owned();
         let upload = intake::read(request, &gateway.config).await?;

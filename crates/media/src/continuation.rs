@@ -38,12 +38,7 @@ impl Ffmpeg {
         shape: Shape,
     ) -> Result<Vec<u8>, MediaError> {
         within(LAST_FRAMES_DEADLINE, async {
-            // The semaphore is never closed.
-            let _place = self
-                .still_places
-                .acquire()
-                .await
-                .map_err(io::Error::other)?;
+            let _place = self.still_place().await?;
             let footage = self.footage(video).await?;
             refuse_other_size(&footage, shape)?;
             refuse_short(&footage, count)?;

@@ -11,6 +11,7 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
+use tokio::sync::SemaphorePermit;
 
 /// Longest time that one still may take, waiting for its turn included.
 pub const STILL_DEADLINE: Duration = Duration::from_secs(60);
@@ -61,6 +62,13 @@ impl Sheet {
 }
 
 impl Ffmpeg {
+    /// A place for what a request waits for.
+    pub(crate) async fn still_place(&self) -> Result<SemaphorePermit<'_>, MediaError> {
+        // The semaphore is never closed.
+        let place = self.still_places.acquire().await;
+        Ok(place.map_err(io::Error::other)?)
+    }
+
     /// The frame in the middle of a video that we made, as a WebP picture at `output`: in the video's own size, or
     /// smaller, so that no side is longer than [`THUMBNAIL_SIDE_MAX`]. Nothing of value is at `output` after an error.
     ///
@@ -70,12 +78,7 @@ impl Ffmpeg {
     /// See [`MediaError`].
     pub async fn thumbnail(&self, video: &Path, output: &Path) -> Result<(), MediaError> {
         within(STILL_DEADLINE, async {
-            // The semaphore is never closed.
-            let _place = self
-                .still_places
-                .acquire()
-                .await
-                .map_err(io::Error::other)?;
+            let _place = self.still_place().await?;
             let footage = self.footage(video).await?;
             let arguments = thumbnail_arguments(video, &footage, output);
             encoded(self.spawn(arguments, Stdio::null())?, 1).await
@@ -92,11 +95,7 @@ impl Ffmpeg {
     /// See [`MediaError`].
     pub async fn spritesheet(&self, video: &Path, output: &Path) -> Result<Sheet, MediaError> {
         within(STILL_DEADLINE, async {
-            let _place = self
-                .still_places
-                .acquire()
-                .await
-                .map_err(io::Error::other)?;
+            let _place = self.still_place().await?;
             let footage = self.footage(video).await?;
             let sheet = Sheet::of(&footage);
             let arguments = sheet_arguments(video, &footage, sheet, output);
