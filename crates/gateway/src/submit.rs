@@ -70,7 +70,10 @@ impl<'a> Asked<'a> {
         let arrival = arrival?;
         let key = match &attempt {
             Some(attempt) => {
-                known = self::known(gateway, &caller, Some(&attempt.key)).await?;
+                // The key of a first try is new: the journal cannot know it.
+                if may_be_known {
+                    known = self::known(gateway, &caller, Some(&attempt.key)).await?;
+                }
                 Some(attempt.key.clone())
             }
             None => key,
